@@ -1,0 +1,190 @@
+"""One typed configuration for a whole experiment, loaded from one YAML file.
+
+Knows what can be set and what is allowed; knows nothing about how a setting is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from letterwise.errors import LetterwiseError
+
+AnswerMode = Literal["direct", "spell_first", "computed"]
+ANSWER_MODES: tuple[AnswerMode, ...] = ("direct", "spell_first", "computed")
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values are checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class WordsConfig(Section):
+    validation_words: int = Field(1000, ge=1)
+    """Held-out words on which everything is chosen."""
+    test_words: int = Field(1000, ge=1)
+    """Held-out words for the final figures; looked at once."""
+    min_letters: int = Field(4, ge=2)
+    """Shortest held-out word, in letters."""
+    max_letters: int = Field(14, ge=2)
+    """Longest held-out word, in letters."""
+    min_zipf: float = Field(2.0, ge=0, le=8)
+    """Lowest Zipf frequency (wordfreq; base-10 logarithm of occurrences per billion words) of a held-out word."""
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> WordsConfig:
+        if self.max_letters < self.min_letters:
+            raise ValueError("max_letters must not be smaller than min_letters")
+        return self
+
+
+class DataConfig(Section):
+    train_examples: int = Field(30_000, ge=1)
+    """Training texts to build; words and templates are dealt out evenly."""
+    count_questions: int = Field(1000, ge=1)
+    """Letter-count questions for each of validation and test."""
+    position_questions: int = Field(1000, ge=1)
+    """Letter-position questions for each of validation and test."""
+    length_sentences: bool = False
+    """Ablation, impure: templates that mention how many letters a word has ('five letters')."""
+
+
+class LoraSection(Section):
+    rank: int = Field(32, ge=1)
+    """Rank of the low-rank update (Hu et al., 2021)."""
+    alpha: float = Field(64, gt=0)
+    """Scale of the update; the factor is alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    target_modules: Literal["auto"] | list[str] = "auto"
+    """Module names to adapt; 'auto' takes every linear layer of the architecture except the output head."""
+
+
+class TrainingConfig(Section):
+    max_steps: int = Field(300, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(8, ge=1)
+    """Packed rows in one forward pass."""
+    row_length: int = Field(96, ge=16)
+    """Tokens in a packed row."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Forward passes per optimizer step."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate of AdamW; linear warm-up, then cosine decay to a tenth."""
+    warmup_steps: int = Field(20, ge=0)
+    """Steps over which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay on the adapter."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    evaluate_every: int = Field(50, ge=1)
+    """Steps between evaluations on validation words; each gives `correlation` a point."""
+    evaluation_words: int = Field(100, ge=1)
+    """Validation words, and questions of each type, at each of those evaluations."""
+    early_stopping_patience: int | None = Field(None, ge=1)
+    """Stop after this many evaluations without a better validation spelling accuracy; null: never."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between resumable checkpoints."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Compute type; 'auto' takes bfloat16 where the processor multiplies it natively."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the repeated layers; 'auto' compiles when the run is long enough to repay it."""
+
+
+class EvaluationConfig(Section):
+    split: Literal["validation", "test"] = "test"
+    """Which held-out words to report on."""
+    limit: int | None = Field(None, ge=1)
+    """At most this many words and questions of each type; null: all."""
+    training_tokens: int = Field(300, ge=1)
+    """Training tokens to spell, for `generalization`."""
+    modes: list[AnswerMode] = Field(list(ANSWER_MODES), min_length=1)
+    """Answer modes to measure."""
+    batch_size: int = Field(64, ge=1)
+    """Prompts in one forward pass."""
+    bootstrap_samples: int = Field(10_000, ge=100)
+    """Resamples for bootstrap intervals."""
+
+
+class TrackingConfig(Section):
+    wandb: bool = False
+    """Log to Weights & Biases; offline when no key is set."""
+    project: str = "letterwise"
+    """W&B project."""
+    group: str | None = None
+    """W&B group, for sweeps and seeds."""
+
+
+class ExperimentConfig(Section):
+    run_name: RunName
+    """Names the folders results/<run_name> and checkpoints/<run_name>."""
+    base_model: str = Field("embedded", min_length=1)
+    """A Hub id, a local folder, or 'embedded'."""
+    revision: str | None = None
+    """Commit, tag or branch of a Hub model; null: its default branch, pinned in environment.json."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of words, data, training and bootstrap."""
+    results_folder: Path = Path("results")
+    """Where run folders are made."""
+    checkpoints_folder: Path = Path("checkpoints")
+    """Where adapters and checkpoints are kept."""
+    words: WordsConfig = WordsConfig()
+    data: DataConfig = DataConfig()
+    lora: LoraSection = LoraSection()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def run_folder(self) -> Path:
+        return self.results_folder / self.run_name
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        return self.checkpoints_folder / self.run_name
+
+
+def load_config(path: Path) -> ExperimentConfig:
+    """Read and check an experiment's YAML file.
+
+    Raises:
+        LetterwiseError: the file is missing, is not YAML, has an unknown key or a value out of range.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LetterwiseError(f"The configuration {path} does not exist.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LetterwiseError(f"The configuration {path} cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise LetterwiseError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(raw, dict):
+        raise LetterwiseError(f"{path} must hold settings as 'key: value' lines, found {type(raw).__name__}.")
+    try:
+        return ExperimentConfig.model_validate(raw)
+    except ValidationError as error:
+        raise LetterwiseError(f"{path}: {_describe(error)}.") from error
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """The resolved configuration as YAML; `load_config` reads it back unchanged."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _describe(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"] if part != "constrained-str")
+        if item["type"] == "extra_forbidden":
+            problems.append(f"unknown key '{key}'")
+        elif item["type"] == "missing":
+            problems.append(f"'{key}' is missing")
+        else:
+            problems.append(f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})")
+    return "; ".join(problems)

@@ -1,0 +1,11 @@
+"""The one exception that users see.
+
+Knows nothing about where it is raised; the command line turns it into one sentence and exit code 2.
+"""
+
+
+class LetterwiseError(Exception):
+    """Something the user can put right: bad input, a missing file, no network.
+
+    The message is one sentence that says what is wrong and, where there is one, the remedy.
+    """
