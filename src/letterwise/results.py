@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from letterwise.errors import LetterwiseError
-from letterwise.files import read_json, write_text
+from letterwise.files import read_json, write_json
 
 SCHEMA_VERSION = "1.0"
 
@@ -239,7 +239,7 @@ AnyResults = TypeVar("AnyResults", bound=ResultsModel)
 
 def write_results(path: Path, results: ResultsModel) -> None:
     """Write a results file as JSON, atomically; NaN and infinity are refused."""
-    write_text(path, results.model_dump_json(indent=2) + "\n")
+    write_json(path, results.model_dump(mode="json"))
 
 
 def read_results(path: Path, kind: type[AnyResults]) -> AnyResults:
