@@ -26,6 +26,8 @@ class Section(BaseModel):
 
 
 class WordsConfig(Section):
+    """Which held-out words to take from the dictionary, and how many."""
+
     validation_words: int = Field(1000, ge=1)
     """Held-out words on which everything is chosen."""
     test_words: int = Field(1000, ge=1)
@@ -45,6 +47,8 @@ class WordsConfig(Section):
 
 
 class DataConfig(Section):
+    """How much training text and how many questions to build."""
+
     train_examples: int = Field(30_000, ge=1)
     """Training texts to build; words and templates are dealt out evenly."""
     count_questions: int = Field(1000, ge=1)
@@ -56,6 +60,8 @@ class DataConfig(Section):
 
 
 class LoraSection(Section):
+    """The adapter (peft's LoraConfig)."""
+
     rank: int = Field(32, ge=1)
     """Rank of the low-rank update (Hu et al., 2021)."""
     alpha: float = Field(64, gt=0)
@@ -67,6 +73,8 @@ class LoraSection(Section):
 
 
 class TrainingConfig(Section):
+    """Optimisation, evaluation schedule and checkpoints."""
+
     max_steps: int = Field(300, ge=1)
     """Optimizer steps."""
     batch_size: int = Field(8, ge=1)
@@ -98,6 +106,8 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
+    """What the final evaluation measures."""
+
     split: Literal["validation", "test"] = "test"
     """Which held-out words to report on."""
     limit: int | None = Field(None, ge=1)
@@ -113,6 +123,8 @@ class EvaluationConfig(Section):
 
 
 class TrackingConfig(Section):
+    """Experiment tracking."""
+
     wandb: bool = False
     """Log to Weights & Biases; offline when no key is set."""
     project: str = "letterwise"
@@ -122,6 +134,8 @@ class TrackingConfig(Section):
 
 
 class ExperimentConfig(Section):
+    """Everything a run depends on."""
+
     run_name: RunName
     """Names the folders results/<run_name> and checkpoints/<run_name>."""
     base_model: str = Field("embedded", min_length=1)
@@ -143,10 +157,12 @@ class ExperimentConfig(Section):
 
     @property
     def run_folder(self) -> Path:
+        """Where the run's results go."""
         return self.results_folder / self.run_name
 
     @property
     def checkpoint_folder(self) -> Path:
+        """Where the run's adapters and checkpoints go."""
         return self.checkpoints_folder / self.run_name
 
 

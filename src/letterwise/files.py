@@ -78,8 +78,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             if path.is_dir() and temporary.is_dir():
-                os.replace(path, holder / "previous")
-            os.replace(temporary, path)
+                path.replace(holder / "previous")
+            temporary.replace(path)
         finally:
             shutil.rmtree(holder, ignore_errors=True)
 

@@ -203,6 +203,7 @@ class EvaluationResults(ResultsModel):
     """answer mode → model role → metrics."""
 
     def model(self, role: ModelRole) -> ModelResults | None:
+        """The results of the model in that role, if it was evaluated."""
         return {"base": self.base_model, "finetuned": self.finetuned_model, "control": self.control_model}[role]
 
 

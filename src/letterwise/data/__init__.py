@@ -1,0 +1,1 @@
+"""Data sets built from words and tasks, audited for leaks."""

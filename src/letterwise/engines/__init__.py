@@ -1,0 +1,1 @@
+"""Ways to run a model: generate text and score candidate answers."""

@@ -1,0 +1,1 @@
+"""Figures, tables, cards and reports, made from result files."""

@@ -1,0 +1,1 @@
+"""Which words are trained on and which are held out."""
