@@ -1,0 +1,89 @@
+# What one does with a checkout. Needs Python 3.11 or newer with pip, and nothing else.
+#
+#   PYTHON       the interpreter that makes the environment (python3)
+#   TORCH_INDEX  one more package index to look for PyTorch in (none); CONTRIBUTING.md says when it helps
+#   CONFIG       the experiment that `make run` runs (configs/quick.yaml)
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+CONFIG ?= configs/quick.yaml
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+LOCK := .venv-lock
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell grep '^torch==' requirements.txt)
+# By itself and first, so that nothing else is looked for in the extra index.
+INSTALL_TORCH = install --quiet $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
+# Without local versions (+cpu) and the GPU libraries, which PyTorch chooses for each machine.
+FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed -E '/^(nvidia|cuda|triton)/d; s/\+.*//'
+# Help texts inside the documents are as wide as the terminal, so the terminal is fixed.
+COG = COLUMNS=100 NO_COLOR=1 TERM=dumb $(BIN)/cog --verbosity=1
+DOCUMENTS := $(wildcard README.md docs/*.md)
+
+.PHONY: help setup run test test-fast lint bench docs lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.package ## Create .venv and install the pinned requirements and the package
+
+# Made from nothing whenever the pins change, so that it holds what they say and an interrupted install leaves no trace.
+$(VENV)/.requirements: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "letterwise needs Python 3.11 or newer: install it, or name it with PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@echo "Installing the requirements into $(VENV); the first time takes a few minutes."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@if [ "$$(uname -s)" = Linux ] && [ -z "$(TORCH_INDEX)" ] && ! command -v nvidia-smi >/dev/null; then \
+	  echo "No NVIDIA GPU found: TORCH_INDEX=https://download.pytorch.org/whl/cpu can spare you the CUDA libraries."; fi
+	@$(PIP) $(INSTALL_TORCH) --constraint requirements.txt
+	@$(PIP) install --quiet --requirement requirements.txt --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.requirements pyproject.toml
+	@$(PIP) install --quiet --no-deps --editable .
+	@$(PIP) check
+	@touch $@
+
+run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=configs/quick.yaml)
+	$(BIN)/letterwise run --config $(CONFIG)
+
+test: lint ## Run every check: style, types, documents and all tests, the slow ones too
+	$(BIN)/pytest -ra --durations=10
+
+test-fast: setup ## Run the tests that take seconds
+	$(BIN)/pytest -m "not slow"
+
+lint: setup ## Check style, types, and that the documents are up to date
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(COG) --check --diff --check-fail-msg="Run 'make docs' and commit the result." $(DOCUMENTS)
+
+bench: setup ## Run the measurements in benchmarks/
+	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: setup ## Write the generated parts of README.md and docs/ anew
+	$(COG) -r $(DOCUMENTS)
+
+lock: ## Pin the newest versions that pyproject.toml allows; PyTorch stays at its pin, which is moved by hand
+	$(PYTHON) -m venv --clear $(LOCK)
+	$(LOCK)/bin/python -m pip $(INSTALL_TORCH)
+	$(LOCK)/bin/python -m pip install --quiet --editable .
+	{ grep '^#' requirements.txt; $(FREEZE); } > $(LOCK)/pins
+	mv $(LOCK)/pins requirements.txt
+	$(LOCK)/bin/python -m pip install --quiet --editable '.[dev]'
+	{ grep '^#' requirements-dev.txt; $(FREEZE) | grep -vxFf requirements.txt; } > $(LOCK)/pins
+	mv $(LOCK)/pins requirements-dev.txt
+	rm -rf $(LOCK)
+
+clean: ## Remove the environment, caches and builds; results/ and checkpoints/ stay
+	rm -rf $(VENV) $(LOCK) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
