@@ -14,12 +14,12 @@ SHELL := bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
-LOCK := .venv-lock
+LOCK := $(VENV)/lock
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.txt)
 # By itself and first, so that nothing else is looked for in the extra index.
-INSTALL_TORCH = install --quiet $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
+INSTALL_TORCH = install -qq $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
 # Without local versions (+cpu) and the GPU libraries, which PyTorch chooses for each machine.
 FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed -E '/^(nvidia|cuda|triton)/d; s/\+.*//'
 # Help texts inside the documents are as wide as the terminal, so the terminal is fixed.
@@ -44,11 +44,11 @@ $(VENV)/.requirements: requirements.txt requirements-dev.txt
 	@if [ "$$(uname -s)" = Linux ] && [ -z "$(TORCH_INDEX)" ] && ! command -v nvidia-smi >/dev/null; then \
 	  echo "No NVIDIA GPU found: TORCH_INDEX=https://download.pytorch.org/whl/cpu can spare you the CUDA libraries."; fi
 	@$(PIP) $(INSTALL_TORCH) --constraint requirements.txt
-	@$(PIP) install --quiet --requirement requirements.txt --requirement requirements-dev.txt
+	@$(PIP) install -qq --requirement requirements.txt --requirement requirements-dev.txt
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.requirements pyproject.toml
-	@$(PIP) install --quiet --no-deps --editable .
+	@$(PIP) install -qq --no-deps --editable .
 	@$(PIP) check
 	@touch $@
 
@@ -76,14 +76,14 @@ docs: setup ## Write the generated parts of README.md and docs/ anew
 lock: ## Pin the newest versions that pyproject.toml allows; PyTorch stays at its pin, which is moved by hand
 	$(PYTHON) -m venv --clear $(LOCK)
 	$(LOCK)/bin/python -m pip $(INSTALL_TORCH)
-	$(LOCK)/bin/python -m pip install --quiet --editable .
+	$(LOCK)/bin/python -m pip install -qq --editable .
 	{ grep '^#' requirements.txt; $(FREEZE); } > $(LOCK)/pins
 	mv $(LOCK)/pins requirements.txt
-	$(LOCK)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(LOCK)/bin/python -m pip install -qq --editable '.[dev]'
 	{ grep '^#' requirements-dev.txt; $(FREEZE) | grep -vxFf requirements.txt; } > $(LOCK)/pins
 	mv $(LOCK)/pins requirements-dev.txt
 	rm -rf $(LOCK)
 
 clean: ## Remove the environment, caches and builds; results/ and checkpoints/ stay
-	rm -rf $(VENV) $(LOCK) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
