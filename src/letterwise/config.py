@@ -64,7 +64,7 @@ class LoraSection(Section):
 
     rank: int = Field(32, ge=1)
     """Rank of the low-rank update (Hu et al., 2021)."""
-    alpha: float = Field(64, gt=0)
+    alpha: int = Field(64, ge=1)
     """Scale of the update; the factor is alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""

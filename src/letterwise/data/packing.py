@@ -1,0 +1,130 @@
+"""Training texts as fixed-shape rows: several texts a row, none of which sees another.
+
+Fixed shapes let compiled training run without recompiling and waste no work on padding. Knows nothing about where
+the texts come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from letterwise.errors import LetterwiseError
+from letterwise.tasks.spelling import SpellingExample
+
+IGNORED = -100
+"""Label of a token that carries no loss (PyTorch's cross-entropy default)."""
+_OPEN_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """Token ids of one text and, for each, whether the model is to learn it."""
+
+    input_ids: list[int]
+    wanted: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Fixed-shape training rows; every array has shape (rows, row_length)."""
+
+    input_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    """The token wanted *after* each position (already shifted), `IGNORED` elsewhere."""
+    segments: NDArray[np.int64]
+    """Which text of the row a token belongs to, from 1; 0 is padding."""
+    position_ids: NDArray[np.int64]
+    """Positions, starting from 0 in each text."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int((self.segments > 0).sum())
+
+
+def tokenize_examples(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[SpellingExample]
+) -> list[TokenizedExample]:
+    """Tokenize texts and mark what to learn: the tokens of the wanted span and the one that ends it.
+
+    The token after the span is learned too, because it is what tells the model to stop.
+    """
+    encoded = tokenizer([example.text for example in examples], return_offsets_mapping=True)
+    tokenized = []
+    for example, ids, offsets in zip(examples, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        wanted = [start < example.end and end > example.start for start, end in offsets]
+        last = max((index for index, is_wanted in enumerate(wanted) if is_wanted), default=-1)
+        if 0 <= last < len(wanted) - 1:
+            wanted[last + 1] = True
+        tokenized.append(TokenizedExample(list(ids), wanted))
+    return tokenized
+
+
+def pack(examples: Iterable[TokenizedExample], row_length: int, padding_id: int) -> PackedRows:
+    """Put texts into rows of `row_length` tokens, each into the first of a few open rows with room for it.
+
+    Rows keep the order of the texts up to those few rows, so that a prefix of the rows is a prefix of the data.
+
+    Raises:
+        LetterwiseError: a text is longer than a row.
+    """
+    finished: list[list[TokenizedExample]] = []
+    open_rows: list[tuple[int, list[TokenizedExample]]] = []
+    for example in examples:
+        length = len(example.input_ids)
+        if length > row_length:
+            raise LetterwiseError(
+                f"A training text has {length} tokens, more than training.row_length = {row_length}; raise row_length."
+            )
+        for index, (used, members) in enumerate(open_rows):
+            if used + length <= row_length:
+                open_rows[index] = (used + length, [*members, example])
+                break
+        else:
+            if len(open_rows) == _OPEN_ROWS:
+                fullest = max(range(_OPEN_ROWS), key=lambda row: open_rows[row][0])
+                finished.append(open_rows.pop(fullest)[1])
+            open_rows.append((length, [example]))
+    finished.extend(members for _, members in open_rows)
+    return _to_arrays(finished, row_length, padding_id)
+
+
+def _to_arrays(rows: list[list[TokenizedExample]], row_length: int, padding_id: int) -> PackedRows:
+    shape = (len(rows), row_length)
+    input_ids = np.full(shape, padding_id, dtype=np.int64)
+    labels = np.full(shape, IGNORED, dtype=np.int64)
+    segments = np.zeros(shape, dtype=np.int64)
+    position_ids = np.zeros(shape, dtype=np.int64)
+    for row, members in enumerate(rows):
+        start = 0
+        for segment, example in enumerate(members, start=1):
+            ids = np.asarray(example.input_ids)
+            end = start + len(ids)
+            input_ids[row, start:end] = ids
+            segments[row, start:end] = segment
+            position_ids[row, start:end] = np.arange(len(ids))
+            wanted = np.asarray(example.wanted[1:], dtype=bool)
+            labels[row, start : end - 1][wanted] = ids[1:][wanted]
+            start = end
+    return PackedRows(input_ids, labels, segments, position_ids)
+
+
+def attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Additive causal mask that keeps texts of a row apart, shape (rows, 1, row_length, row_length).
+
+    Padding sees itself only, so that no row of the softmax is empty.
+    """
+    same = segments[:, :, None] == segments[:, None, :]
+    causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
+    allowed = same & causal
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]

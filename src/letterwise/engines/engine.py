@@ -1,0 +1,38 @@
+"""The protocol that every inference backend fulfils: generate text, score candidate answers.
+
+Knows nothing about tasks, files or metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from letterwise.tasks.questions import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote after a prompt, by greedy decoding."""
+
+    text: str
+    """Up to, not including, the first line break after some text."""
+    token_texts: tuple[str, ...] = ()
+    """The tokens written, decoded one by one."""
+    letter_probabilities: tuple[dict[str, float], ...] = ()
+    """For each of `token_texts`, the probability of each letter 'a' to 'z' and of any other token (key '')."""
+
+
+class Engine(Protocol):
+    """A model that answers prompts."""
+
+    def generate(
+        self, prompts: Sequence[Prompt], max_new_tokens: int, letter_probabilities: bool = False
+    ) -> list[Generation]:
+        """Greedy continuation of each prompt, one line at most."""
+        ...
+
+    def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
+        """Probability of each prompt's candidates, normalised over them; a candidate follows the prompt after a space."""
+        ...

@@ -1,0 +1,68 @@
+"""What this machine can do: processor, memory, accelerator, and the device and number type that suit it.
+
+Knows nothing about models.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+
+FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
+"""Processor features with which a bfloat16 product is faster than a float32 one."""
+
+
+def cpu_name() -> str:
+    """The processor's marketing name, or its architecture where the system does not tell."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def cpu_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_features() -> list[str]:
+    """Vector and matrix instruction sets that PyTorch sees, sorted."""
+    capabilities = torch.cpu.get_capabilities()
+    return sorted(name for name, present in capabilities.items() if present is True)
+
+
+def memory_gib() -> float:
+    """Memory of the machine in GiB."""
+    return round(psutil.virtual_memory().total / 2**30, 1)
+
+
+def gpu_name() -> str | None:
+    """The first CUDA device's name, if there is one."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def choose_device() -> torch.device:
+    """The best device at hand: CUDA, then Apple's MPS, then the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def choose_dtype(device: torch.device, wanted: Literal["auto", "bfloat16", "float32"] = "auto") -> torch.dtype:
+    """The number type to compute in; 'auto' takes bfloat16 where the device multiplies it natively."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    fast = device.type == "cpu" and any(feature in FAST_BFLOAT16 for feature in cpu_features())
+    return torch.bfloat16 if fast else torch.float32
