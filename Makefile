@@ -35,12 +35,13 @@ setup: $(VENV)/.package ## Create .venv and install the pinned requirements and 
 
 # Made from nothing whenever the pins change, so that it holds what they say and an interrupted install leaves no trace.
 $(VENV)/.requirements: requirements.txt requirements-dev.txt
+	@rm -rf $(VENV)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "letterwise needs Python 3.11 or newer: install it, or name it with PYTHON=python3.12." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "Python's venv module is missing: install it (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@echo "Installing the requirements into $(VENV); the first time takes a few minutes."
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@if [ "$$(uname -s)" = Linux ] && [ -z "$(TORCH_INDEX)" ] && ! command -v nvidia-smi >/dev/null; then \
 	  echo "No NVIDIA GPU found: TORCH_INDEX=https://download.pytorch.org/whl/cpu can spare you the CUDA libraries."; fi
 	@$(PIP) $(INSTALL_TORCH) --constraint requirements.txt
