@@ -51,6 +51,10 @@ class DataConfig(Section):
 
     train_examples: int = Field(30_000, ge=1)
     """Training texts to build; words and templates are dealt out evenly."""
+    use_exponent: float = Field(0.5, ge=0, le=1)
+    """How far training favours tokens that other dictionary words are made of: a token's share of the texts is
+    proportional to (uses + 0.2) to this power, where uses counts dictionary words outside validation and test; 0 deals
+    all tokens evenly."""
     count_questions: int = Field(1000, ge=1)
     """Letter-count questions for each of validation and test."""
     position_questions: int = Field(1000, ge=1)

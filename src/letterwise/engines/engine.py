@@ -34,5 +34,5 @@ class Engine(Protocol):
         ...
 
     def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Probability of each prompt's candidates, normalised over them; a candidate follows the prompt after a space."""
+        """Probability of each prompt's candidates, normalised over them; a candidate follows after a space."""
         ...

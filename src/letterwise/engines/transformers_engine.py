@@ -14,7 +14,6 @@ from itertools import groupby
 import torch
 from transformers import (
     DynamicCache,
-    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,7 +25,7 @@ from letterwise.tasks.questions import Prompt
 _LETTERS = string.ascii_lowercase
 
 
-class _LetterRecorder(LogitsProcessor):
+class _LetterRecorder:
     """Notes the probability of each letter at every decoding step; changes nothing."""
 
     def __init__(self, letter_of_token: torch.Tensor) -> None:
@@ -227,7 +226,7 @@ def _letter_index(token_text: str) -> int:
     return _LETTERS.index(letter) if len(letter) == 1 and letter in _LETTERS else len(_LETTERS)
 
 
-def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def _common_prefix(sequences: Sequence[list[int]]) -> int:
     """Length of the longest prefix that all sequences share."""
     shortest, longest = min(sequences), max(sequences)
     for place, (first, last) in enumerate(zip(shortest, longest, strict=False)):

@@ -122,28 +122,9 @@ SPELLING_TEMPLATES: tuple[SpellingTemplate, ...] = (
 )
 """The pure templates: five tones, both directions, every separator; dealt out evenly by `letterwise.data`."""
 
-NUMBER_WORDS: tuple[str, ...] = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
+_LENGTH_WORDS = (
+    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
 
 LENGTH_TEMPLATES: tuple[SpellingTemplate, ...] = (
@@ -154,8 +135,9 @@ LENGTH_TEMPLATES: tuple[SpellingTemplate, ...] = (
 
 
 def with_length(template: SpellingTemplate, letters: Sequence[str]) -> SpellingTemplate:
-    """A length template with the number of letters written in, as a word."""
-    length = NUMBER_WORDS[len(letters)] if len(letters) < len(NUMBER_WORDS) else "many"
+    """A length template with the number of letters (2 to 20, else "many") written in as a word."""
+    known = 2 <= len(letters) <= len(_LENGTH_WORDS) + 1
+    length = _LENGTH_WORDS[len(letters) - 2] if known else "many"
     return replace(template, text=template.text.replace("{length}", length))
 
 
@@ -168,10 +150,10 @@ SPELLING_CONTEXT = "Word: {word}\nSpelling:"
 
 def spelling_prompt(word: str) -> Prompt:
     """The evaluation prompt: fixed examples, then the word; the model continues with `" " + letters`."""
-    header = "".join(
-        f"{SPELLING_CONTEXT.replace('{word}', example)} {spell(example, 'space')}\n\n" for example in SPELLING_FEW_SHOT
+    header = "\n\n".join(
+        f"{SPELLING_CONTEXT.replace('{word}', example)} {spell(example, 'space')}" for example in SPELLING_FEW_SHOT
     )
-    return Prompt(header, SPELLING_CONTEXT.replace("{word}", word))
+    return Prompt(header, "\n\n" + SPELLING_CONTEXT.replace("{word}", word))
 
 
 _LETTER_RUN = re.compile(r"(?<![^\W\d_])[^\W\d_](?:[^\w\n]{1,5}[^\W\d_](?![^\W\d_]))*(?![^\W\d_])")

@@ -1,0 +1,88 @@
+"""The word lists of an experiment: letter tokens to train on, dictionary words to hold out.
+
+Knows nothing about texts and questions made from them, save where a held-out word will stand in one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from letterwise.config import WordsConfig
+from letterwise.data import audit
+from letterwise.errors import LetterwiseError
+from letterwise.files import read_json, write_json
+from letterwise.tasks.questions import FEW_SHOT_WORDS, question_contexts
+from letterwise.tasks.spelling import LENGTH_TEMPLATES, SPELLING_CONTEXT, SPELLING_FEW_SHOT, SPELLING_TEMPLATES
+from letterwise.words.dictionary import dictionary_words, held_out_candidates, tokens_in_context
+from letterwise.words.splits import HeldOutWords, split_held_out
+from letterwise.words.vocabulary import LetterToken, extract_letter_tokens, read_tokens, write_tokens
+
+TOKENS_FILE = "tokens.json"
+HELD_OUT_FILE = "held_out_words.json"
+
+
+def contexts() -> tuple[str, ...]:
+    """Every text around a held-out word, with the place ``{word}``."""
+    return (SPELLING_CONTEXT, *question_contexts())
+
+
+def few_shot_words() -> frozenset[str]:
+    """Words of the prompts' examples: neither trained on nor held out."""
+    return FEW_SHOT_WORDS | frozenset(SPELLING_FEW_SHOT)
+
+
+def build_words(config: WordsConfig, tokenizer: PreTrainedTokenizerBase, seed: int, folder: Path) -> HeldOutWords:
+    """Write ``tokens.json`` (every letter token) and ``held_out_words.json`` (validation and test words).
+
+    Raises:
+        LetterwiseError: the tokenizer has no letter tokens, or there are too few held-out words.
+    """
+    tokens = extract_letter_tokens(tokenizer)
+    template_words = audit.words_in(template.text for template in (*SPELLING_TEMPLATES, *LENGTH_TEMPLATES))
+    candidates = held_out_candidates(
+        dictionary_words(config.min_letters, config.max_letters, config.min_zipf),
+        tokens,
+        tokenizer,
+        contexts(),
+        frozenset(few_shot_words() | template_words),
+    )
+    held_out = split_held_out(candidates, config.validation_words, config.test_words, seed)
+    reserved = {*held_out.validation, *held_out.test}
+    uses = token_uses(tokenizer, [word for word in candidates if word not in reserved])
+    write_tokens(folder / TOKENS_FILE, tokens)
+    write_json(
+        folder / HELD_OUT_FILE,
+        {"validation": held_out.validation, "test": held_out.test, "token_uses": dict(sorted(uses.items()))},
+    )
+    return held_out
+
+
+def token_uses(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Counter[str]:
+    """In how many of the words each piece occurs, as the tokenizer splits them after a space.
+
+    A piece that starts a word is written with a leading space, as its token has it.
+    """
+    uses: Counter[str] = Counter()
+    for first, *rest in tokens_in_context(tokenizer, SPELLING_CONTEXT, words):
+        uses.update({f" {first}", *rest})
+    return uses
+
+
+def read_words(folder: Path) -> tuple[list[LetterToken], HeldOutWords, dict[str, int]]:
+    """Read what `build_words` wrote: tokens, held-out words, and how often each piece is used in other words.
+
+    Raises:
+        LetterwiseError: a file is missing or malformed.
+    """
+    raw = read_json(folder / HELD_OUT_FILE)
+    try:
+        held_out = HeldOutWords(validation=list(raw["validation"]), test=list(raw["test"]))
+        return read_tokens(folder / TOKENS_FILE), held_out, dict(raw["token_uses"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LetterwiseError(
+            f"{folder / HELD_OUT_FILE} is malformed ({error}); run `letterwise words` again."
+        ) from None
