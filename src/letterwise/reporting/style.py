@@ -7,13 +7,11 @@ apart under the common kinds of colour blindness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
-import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,6 +47,13 @@ ROLE_STYLES: dict[ModelRole, RoleStyle] = {
 }
 """In the order in which models are drawn from left to right."""
 
+METRIC_TITLES = {
+    "spelling_accuracy": "Spelling",
+    "letter_count_accuracy": "Letter count",
+    "letter_position_accuracy": "Letter position",
+}
+"""The accuracies that figures show, in order."""
+
 _RC: dict[str, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -66,7 +71,6 @@ _RC: dict[str, Any] = {
     "savefig.facecolor": "white",
 }
 
-
 styled = matplotlib.style.context(["default", _RC])
 """Decorator of every function that draws, so that the reader's own matplotlibrc changes nothing."""
 
@@ -76,15 +80,6 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **subplots: Any) 
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     return figure, list(np.ravel(axes))
-
-
-def percent_axis(axes: Sequence[Axes], top: float, label: str) -> None:
-    """Let the y axes run from zero to `top` (a share) in percent, with a light grid; the first one is labelled."""
-    for panel in axes:
-        panel.set_ylim(0, top)
-        panel.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0, decimals=0))
-        panel.grid(axis="y")
-    axes[0].set_ylabel(label)
 
 
 def add_note(figure: Figure, text: str) -> None:
