@@ -256,3 +256,24 @@ def read_results(path: Path, kind: type[AnyResults]) -> AnyResults:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise LetterwiseError(f"{path} is not a valid {kind.__name__}: {where}: {first['msg']}.") from error
+
+
+def read_training_log(path: Path) -> list[TrainingLogEntry]:
+    """Read ``training_log.jsonl``, without the torn last line that a killed run may leave.
+
+    Raises:
+        LetterwiseError: the file is missing, or a line is not a log entry.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LetterwiseError(f"{path} does not exist; run the step that writes it first.") from None
+    entries = []
+    complete, _, _ = text.rpartition("\n")
+    for number, line in enumerate(complete.splitlines(), start=1):
+        try:
+            entries.append(TrainingLogEntry.model_validate_json(line))
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise LetterwiseError(f"Line {number} of {path} is not a training log entry: {problem}.") from error
+    return entries

@@ -28,7 +28,7 @@ from letterwise.reporting.drawing import (
 )
 from letterwise.reporting.style import METRIC_TITLES, ROLE_STYLES, add_note, new_figure, save_figure, styled
 from letterwise.reporting.summary import number_text, share_text
-from letterwise.reporting.training_figures import plot_learning_curves, plot_training_loss, read_training_log
+from letterwise.reporting.training_figures import plot_learning_curves, plot_training_loss
 from letterwise.results import (
     POSITION_CLASSES,
     QUESTION_TYPES,

@@ -11,32 +11,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pydantic import ValidationError
 
-from letterwise.errors import LetterwiseError
 from letterwise.reporting.drawing import add_role_legend, draw_baselines, draw_shares, percent_axis, with_n
 from letterwise.reporting.style import METRIC_TITLES, ROLE_STYLES, add_note, new_figure, save_figure, styled
 from letterwise.results import EvaluationResults, Interval, ModelRole, TrainingLogEntry
-
-
-def read_training_log(path: Path) -> list[TrainingLogEntry]:
-    """Read ``training_log.jsonl``.
-
-    Raises:
-        LetterwiseError: the file is missing, or a line is not a log entry.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise LetterwiseError(f"{path} does not exist; run the step that writes it first.") from None
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            entries.append(TrainingLogEntry.model_validate_json(line))
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise LetterwiseError(f"Line {number} of {path} is not a training log entry: {problem}.") from error
-    return entries
 
 
 @styled

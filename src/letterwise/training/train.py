@@ -1,0 +1,279 @@
+"""LoRA fine-tuning on spelling, and the control adapter on shuffled letters.
+
+Knows the training texts only as packed rows, and evaluation only as a function to call on a schedule.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from letterwise import hardware
+from letterwise.config import ExperimentConfig, TrainingConfig
+from letterwise.data.build import shuffled_spelling, spelling_examples
+from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack, tokenize_examples
+from letterwise.errors import LetterwiseError
+from letterwise.evaluation.evaluate import QuickEvaluation
+from letterwise.files import cache_folder, fingerprint
+from letterwise.models import BaseModel, add_adapter, load_model, save_adapter
+from letterwise.results import TrainingLogEntry
+from letterwise.training.state import (
+    BEST,
+    AdapterOptimizer,
+    Progress,
+    TrainingLog,
+    load_checkpoint,
+    save_checkpoint,
+)
+from letterwise.training.tracking import Tracker
+
+TrainedRole = Literal["finetuned", "control"]
+
+COMPILE_REPAYS_AFTER_TOKENS = 400_000
+"""Compiling costs about a minute; below this many tokens an ordinary processor does not earn it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What one training run came to."""
+
+    adapter: Path
+    steps: int
+    tokens: int
+    seconds: float
+    """Training alone, evaluation left out."""
+    best_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """Shown while training."""
+
+    step: int
+    total: int
+    loss: float
+    tokens_per_second: float
+
+
+def training_rows(
+    role: TrainedRole, rows: Dataset, tokenizer: PreTrainedTokenizerBase, row_length: int, seed: int
+) -> PackedRows:
+    """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled."""
+    listed = rows.to_list()
+    examples = spelling_examples(listed) if role == "finetuned" else shuffled_spelling(listed, seed)
+    return pack(tokenize_examples(tokenizer, examples), row_length, tokenizer.pad_token_id)
+
+
+def train(
+    config: ExperimentConfig,
+    base: BaseModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    role: TrainedRole,
+    evaluate: Callable[[PeftModel], QuickEvaluation],
+    tracker: Tracker,
+    max_steps: int | None = None,
+    on_step: Callable[[StepFigures], None] = lambda figures: None,
+    say: Callable[[str], None] = print,
+) -> TrainingReport:
+    """Train an adapter, or go on with one whose training was interrupted.
+
+    Writes ``<checkpoints>/<role>/{last,best}`` and lines of ``training_log.jsonl``. The tuned adapter kept as `best`
+    is the one with the highest validation spelling accuracy; the control's is its last, because it is there to have
+    had the same training, not to spell.
+
+    Args:
+        config: the experiment.
+        base: what to adapt.
+        tokenizer: of the base.
+        rows: training texts, config `spelling`.
+        role: 'finetuned', or 'control' for shuffled letters.
+        evaluate: measures the model on validation words.
+        tracker: where figures go beside the log.
+        max_steps: stop after this many steps (the learning-rate schedule stays that of the configuration).
+        on_step: called after every step.
+        say: prints one line for the user.
+
+    Raises:
+        LetterwiseError: a setting does not fit the model, a checkpoint is broken, or the loss is not a number.
+    """
+    settings = config.training
+    device = hardware.choose_device()
+    dtype = hardware.choose_dtype(device, settings.dtype)
+    torch.manual_seed(config.seed)
+    model = add_adapter(load_model(base, device, dtype), config.lora, base)
+    packed = training_rows(role, rows, tokenizer, settings.row_length, config.seed)
+    optimizer = AdapterOptimizer(model, settings)
+    folder = config.checkpoint_folder / role
+    identity = run_identity(config, base, rows, role)
+    progress = load_checkpoint(folder, optimizer, identity) or Progress(identity=identity)
+    log = TrainingLog(config.run_folder / "training_log.jsonl", role, progress.step)
+    total = min(max_steps or settings.max_steps, settings.max_steps)
+    if progress.step and not progress.finished:
+        say(f"Going on with {role} at step {progress.step} of {total}.")
+    step_function = _TrainingStep(model, packed, settings, config.seed, _compiles(settings, packed, device, say))
+    if not progress.step and not progress.finished:
+        _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
+    while progress.step < total and not progress.finished:
+        started = time.perf_counter()
+        loss, tokens = step_function(progress.step)
+        norm = optimizer.step(progress.step)
+        seconds = time.perf_counter() - started
+        if not np.isfinite(loss):
+            raise LetterwiseError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
+        progress = replace(
+            progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=progress.seconds + seconds
+        )
+        entry = _entry(role, config.seed, progress).model_copy(
+            update={
+                "loss": loss,
+                "learning_rate": optimizer.learning_rate(progress.step - 1),
+                "tokens_per_second": tokens / seconds,
+                "grad_norm": norm,
+            }
+        )
+        log.add(entry)
+        tracker.log({"loss": loss, "grad_norm": norm, "tokens": progress.tokens}, progress.step)
+        on_step(StepFigures(progress.step, total, loss, tokens / seconds))
+        last = progress.step == total
+        if last or progress.step % settings.evaluate_every == 0:
+            _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
+            if role == "finetuned" and progress.best_step == progress.step:
+                save_adapter(model, base, folder / BEST)
+            patience = settings.early_stopping_patience
+            if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
+                say(f"Stopped at step {progress.step}: no better spelling for {patience} evaluations.")
+                last = True
+        if last and role == "control":
+            progress.best_step = progress.step
+            save_adapter(model, base, folder / BEST)
+        progress.finished = last
+        if last or progress.step % settings.checkpoint_every == 0:
+            save_checkpoint(folder, model, base, optimizer, progress)
+    return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
+
+
+def run_identity(config: ExperimentConfig, base: BaseModel, rows: Dataset, role: TrainedRole) -> str:
+    """Fingerprint of what determines a training run; with the same one, it may be resumed."""
+    sections = config.model_dump(mode="json", include={"lora", "training", "seed"})
+    sections["training"].pop("checkpoint_every")
+    texts = fingerprint(rows["text"][:])
+    return fingerprint([sections, base.revision, texts, role])
+
+
+def _evaluate(
+    role: TrainedRole,
+    seed: int,
+    model: PeftModel,
+    evaluate: Callable[[PeftModel], QuickEvaluation],
+    progress: Progress,
+    log: TrainingLog,
+    tracker: Tracker,
+) -> None:
+    model.eval()
+    with torch.compiler.set_stance("force_eager"):  # its shapes vary, and compiling each would cost more than it saves
+        measured = evaluate(model)
+    model.train()
+    accuracy = measured.metrics["spelling_accuracy"]
+    if accuracy > progress.best_accuracy:
+        progress.best_accuracy, progress.best_step, progress.evaluations_without_gain = accuracy, progress.step, 0
+    else:
+        progress.evaluations_without_gain += 1
+    log.add(
+        _entry(role, seed, progress).model_copy(update={"evaluation": measured.metrics, "evaluation_n": measured.n})
+    )
+    tracker.log({f"validation/{name}": value for name, value in measured.metrics.items()}, progress.step)
+
+
+def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry:
+    return TrainingLogEntry(
+        model=role, seed=seed, step=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3)
+    )
+
+
+def _compiles(settings: TrainingConfig, packed: PackedRows, device: torch.device, say: Callable[[str], None]) -> bool:
+    tokens = settings.max_steps * settings.batch_size * settings.gradient_accumulation * settings.row_length
+    worth_it = settings.compile == "on" or (
+        settings.compile == "auto" and device.type != "mps" and tokens >= COMPILE_REPAYS_AFTER_TOKENS
+    )
+    if worth_it:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
+    return worth_it
+
+
+class _TrainingStep:
+    """Forward and backward over the rows of one optimizer step."""
+
+    def __init__(
+        self, model: PeftModel, packed: PackedRows, settings: TrainingConfig, seed: int, compiled: bool
+    ) -> None:
+        self.inner = model.get_base_model()
+        self.packed = packed
+        self.settings = settings
+        self.seed = seed
+        self.loss = _letter_loss
+        model.train()
+        if compiled:
+            for block in _repeated_blocks(self.inner):
+                block.compile(dynamic=False)
+            self.loss = torch.compile(_letter_loss, dynamic=True)
+
+    def __call__(self, step: int) -> tuple[float, int]:
+        """Accumulate gradients; returns the mean loss over learned tokens and the number of tokens read."""
+        batches = list(self._batches(step))
+        learned = sum(int((self.packed.labels[batch] != IGNORED).sum()) for batch in batches)
+        total = 0.0
+        for batch in batches:
+            loss = self._summed_loss(batch) / max(1, learned)
+            loss.backward()
+            total += loss.item()
+        tokens = sum(int((self.packed.segments[batch] > 0).sum()) for batch in batches)
+        return total, tokens
+
+    def _batches(self, step: int) -> Iterator[Sequence[int]]:
+        """Row numbers of one step: every epoch goes through all rows in another random order."""
+        size, pieces = self.settings.batch_size, self.settings.gradient_accumulation
+        first = step * size * pieces
+        wanted = range(first, first + size * pieces)
+        epochs = {place // len(self.packed) for place in wanted}
+        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(len(self.packed)) for epoch in epochs}
+        rows = [int(orders[place // len(self.packed)][place % len(self.packed)]) for place in wanted]
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+    def _summed_loss(self, batch: Sequence[int]) -> torch.Tensor:
+        device, dtype = self.inner.device, self.inner.dtype
+        ids, labels, segments, position_ids = (
+            torch.from_numpy(array[batch]).to(device)
+            for array in (self.packed.input_ids, self.packed.labels, self.packed.segments, self.packed.position_ids)
+        )
+        hidden = self.inner.base_model(
+            input_ids=ids,
+            attention_mask=attention_mask(segments, dtype),
+            position_ids=position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        # The vocabulary is large beside the model: logits are computed where there is something to learn only.
+        learned = labels != IGNORED
+        return self.loss(self.inner.get_output_embeddings()(hidden[learned]), labels[learned])
+
+
+def _letter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def _repeated_blocks(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
+    """The transformer blocks: they share one compiled program."""
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=torch.nn.ModuleList())
