@@ -18,8 +18,14 @@ from letterwise.reporting.figures import (
     write_all_figures,
 )
 from letterwise.reporting.style import DOTS_PER_INCH, ROLE_STYLES, WIDTH_INCHES
-from letterwise.reporting.training_figures import plot_learning_curves, plot_training_loss, read_training_log
-from letterwise.results import Estimate, EvaluationResults, TrainingLogEntry, TransferResults
+from letterwise.reporting.training_figures import plot_learning_curves, plot_training_loss
+from letterwise.results import (
+    Estimate,
+    EvaluationResults,
+    TrainingLogEntry,
+    TransferResults,
+    read_training_log,
+)
 
 NAMES = {
     "position_count": {
@@ -243,10 +249,18 @@ def test_equal_results_give_equal_bytes(results: EvaluationResults, tmp_path: Pa
 
 def test_a_broken_log_line_is_named(run_folder: Path) -> None:
     path = run_folder / "training_log.jsonl"
-    path.write_text(path.read_text().splitlines()[0] + '\n{"model": "finetuned", "see')
+    path.write_text(path.read_text().splitlines()[0] + '\n{"model": "finetuned", "see\n')
 
     with pytest.raises(LetterwiseError, match=r"Line 2 of .*training_log\.jsonl"):
         read_training_log(path)
+
+
+def test_the_torn_last_line_of_a_killed_run_is_left_out(run_folder: Path) -> None:
+    path = run_folder / "training_log.jsonl"
+    complete = read_training_log(path)
+    path.write_text(path.read_text() + '{"model": "finetuned", "see')
+
+    assert read_training_log(path) == complete
 
 
 def test_a_missing_log_is_one_sentence(tmp_path: Path) -> None:

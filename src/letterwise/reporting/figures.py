@@ -37,6 +37,7 @@ from letterwise.results import (
     ModelRole,
     TransferResults,
     read_results,
+    read_training_log,
 )
 
 Breakdown = Literal["word_length", "n_tokens", "position"]

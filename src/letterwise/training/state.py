@@ -27,7 +27,7 @@ class AdapterOptimizer:
     """AdamW in float32 over adapter weights of any number type, with linear warm-up and cosine decay to a tenth."""
 
     def __init__(self, model: torch.nn.Module, config: TrainingConfig) -> None:
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters: list[torch.Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.masters = [parameter.detach().float().clone() for parameter in self.parameters]
         self.config = config
         fused = self.masters[0].device.type == "cuda"

@@ -236,7 +236,7 @@ class _TrainingStep:
         total = 0.0
         for batch in batches:
             loss = self._summed_loss(batch) / max(1, learned)
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.item()
         tokens = sum(int((self.packed.segments[batch] > 0).sum()) for batch in batches)
         return total, tokens
@@ -275,5 +275,5 @@ def _letter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _repeated_blocks(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
     """The transformer blocks: they share one compiled program."""
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len, default=torch.nn.ModuleList())
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])
