@@ -1,0 +1,127 @@
+"""Tiny random models of two architectures, each with a small tokenizer of its own; no test reaches the network."""
+
+from __future__ import annotations
+
+import os
+
+# Read by the libraries when they are imported, so they are set before any of them is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("WANDB_API_KEY", None)
+
+from pathlib import Path
+from string import ascii_letters, digits
+
+import pytest
+import torch
+from english_words import get_english_words_set
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from letterwise.config import DataConfig, WordsConfig
+from letterwise.data.build import build_data
+from letterwise.data.word_lists import build_words
+from letterwise.models import BaseModel, resolve_base
+
+END = "<|endoftext|>"
+VOCABULARY = 1200
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer as GPT-2's, with some 700 letter tokens; letters and digits are single tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    words = sorted(word for word in get_english_words_set(["gcide"], lower=True) if word.isascii() and word.isalpha())
+    characters = [f" {character}" for character in ascii_letters + digits] * 1000
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*characters, *(f"{word} {word}" for word in words[::20])], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END)
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Folder of a GPT-2 (linear layers are `Conv1D`) with random weights."""
+    end = tiny_tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tiny_tokenizer),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=512,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    return save(GPT2LMHeadModel, config, tiny_tokenizer, tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Folder of a Llama with grouped-query attention and random weights."""
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tiny_tokenizer.eos_token_id,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+    )
+    return save(LlamaForCausalLM, config, tiny_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session", params=["tiny_gpt2", "tiny_llama"])
+def tiny_base(request: pytest.FixtureRequest) -> BaseModel:
+    """Both architectures in turn: whatever uses a model must work with either."""
+    folder: Path = request.getfixturevalue(request.param)
+    return resolve_base(str(folder))
+
+
+@pytest.fixture(scope="session")
+def words_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerBase) -> Path:
+    """What `letterwise words` writes for the tiny tokenizer: 60 validation and 60 test words."""
+    folder = tmp_path_factory.mktemp("words")
+    build_words(WordsConfig(validation_words=60, test_words=60, min_zipf=4.5), tiny_tokenizer, 0, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder(
+    tmp_path_factory: pytest.TempPathFactory, words_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> Path:
+    """What `letterwise data` writes: 400 training texts, 40 questions of each type and split."""
+    folder = tmp_path_factory.mktemp("data") / "data"
+    settings = DataConfig(train_examples=400, count_questions=40, position_questions=40)
+    build_data(settings, tiny_tokenizer, 0, words_folder, folder)
+    return folder
+
+
+def save(
+    architecture: type[PreTrainedModel], config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> Path:
+    # Wider weights than usual: answers then differ from prompt to prompt, and no two of them are nearly tied.
+    config.initializer_range = 0.2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        architecture(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
