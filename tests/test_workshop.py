@@ -32,6 +32,7 @@ FLOORS = (
     {"engines"},
     {"evaluation", "publishing"},
     {"api", "training"},
+    {"run_environment", "doctor"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,5 @@
+"""Lets `python -m letterwise` do what `letterwise` does."""
+
+from letterwise.cli import main
+
+main()

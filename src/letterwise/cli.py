@@ -1,0 +1,333 @@
+"""The command line: reads options, calls the pipeline, prints what came out.
+
+Wires, decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+# The kernel's threads must not spin while they wait: beside other work that makes every step many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import typer
+from rich.table import Table
+
+from letterwise import __version__
+from letterwise.config import ExperimentConfig, load_config
+from letterwise.errors import LetterwiseError
+from letterwise.reporting.console import Terminal
+
+if TYPE_CHECKING:
+    from letterwise.pipeline import Run
+
+EXIT_BAD_INPUT = 2
+
+app = typer.Typer(
+    name="letterwise",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Does teaching a language model to spell make it better at letter counts and positions it was never trained "
+    "on? `letterwise run` answers; the other commands are its steps, each of which can be run alone.",
+    rich_markup_mode="markdown",
+)
+
+
+class TaskChoice(StrEnum):
+    """What `evaluate` asks."""
+
+    SPELLING = "spelling"
+    POSITION_COUNT = "position_count"
+    ALL = "all"
+
+
+class SplitChoice(StrEnum):
+    """Which held-out words `evaluate` asks about."""
+
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class ControlChoice(StrEnum):
+    """Control adapters that `train` knows."""
+
+    SHUFFLED = "shuffled"
+
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="Experiment YAML; configs/ holds one for each real use.")
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option("--base-model", help="Hub id, local folder or 'embedded'; overrides the configuration."),
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Overrides the configuration's seed.")]
+NameOption = Annotated[str | None, typer.Option("--run-name", help="Overrides the configuration's run_name.")]
+DEFAULT_CONFIG = Path("configs/experiment_config.yaml")
+
+
+def _open(config: Path, base_model: str | None, seed: int | None, run_name: str | None) -> Run:
+    from letterwise.pipeline import Run  # PyTorch takes seconds to import; --help should not
+
+    given = {"base_model": base_model, "seed": seed, "run_name": run_name}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    return Run(override(load_config(config), overrides))
+
+
+def override(config: ExperimentConfig, values: Mapping[str, object]) -> ExperimentConfig:
+    """The configuration with some values replaced, checked again.
+
+    Raises:
+        LetterwiseError: a value is not allowed.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return ExperimentConfig.model_validate({**config.model_dump(), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise LetterwiseError(f"--{'-'.join(map(str, first['loc'])).replace('_', '-')}: {first['msg']}.") from error
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"letterwise {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def words(
+    config: ConfigOption = DEFAULT_CONFIG,
+    base_model: BaseOption = None,
+    seed: SeedOption = None,
+    run_name: NameOption = None,
+) -> None:
+    """Extract the letter tokens of the base model's vocabulary, and draw held-out dictionary words.
+
+    Writes words/tokens.json, words/held_out_words.json and a figure of token lengths, and prints their table.
+    """
+    from letterwise.data.word_lists import read_words
+    from letterwise.pipeline import words_step
+    from letterwise.words.vocabulary import token_table
+
+    run_ = _open(config, base_model, seed, run_name)
+    run_.execute(words_step(run_))
+    tokens, _, _ = read_words(run_.words_folder)
+    counts = token_table(tokens)
+    table = Table("letters", *(" ".join(column).strip() for column in counts.columns), title="Letter tokens")
+    for length, row in counts.iterrows():
+        table.add_row(str(length), *(f"{value:,}" for value in row))
+    run_.terminal.console.print(table)
+    run_.terminal.say(f"Written to {run_.words_folder}")
+
+
+@app.command()
+def data(
+    config: ConfigOption = DEFAULT_CONFIG,
+    base_model: BaseOption = None,
+    seed: SeedOption = None,
+    run_name: NameOption = None,
+) -> None:
+    """Build the spelling texts and the questions, and prove that nothing leaks.
+
+    Writes data/spelling/*.parquet, data/position_count/*.parquet and data_audit.json. A build that would leak fails
+    and names the word or text.
+    """
+    from letterwise.pipeline import data_step, words_step
+
+    run_ = _open(config, base_model, seed, run_name)
+    run_.execute(words_step(run_))
+    run_.execute(data_step(run_))
+    run_.terminal.say(f"Written to {run_.data_folder}; audit in {run_.folder / 'data_audit.json'}")
+
+
+@app.command()
+def train(
+    config: ConfigOption = DEFAULT_CONFIG,
+    control: Annotated[
+        ControlChoice | None,
+        typer.Option("--control", help="Train the control adapter instead: the same texts with shuffled letters."),
+    ] = None,
+    base_model: BaseOption = None,
+    seed: SeedOption = None,
+    run_name: NameOption = None,
+) -> None:
+    """Fine-tune a LoRA adapter on spelling only; an interrupted training goes on where it stopped.
+
+    Writes checkpoints/<run_name>/<finetuned|control>/{last,best} and training_log.jsonl.
+    """
+    from letterwise.pipeline import data_step, train_step, words_step
+    from letterwise.training.train import TrainedRole
+
+    run_ = _open(config, base_model, seed, run_name)
+    run_.execute(words_step(run_))
+    run_.execute(data_step(run_))
+    role: TrainedRole = "control" if control else "finetuned"
+    run_.execute(train_step(run_, role))
+    run_.terminal.say(f"Adapter: {run_.adapter(role)}")
+
+
+@app.command()
+def evaluate(
+    config: ConfigOption = DEFAULT_CONFIG,
+    task: Annotated[TaskChoice, typer.Option("--task", help="What to ask.")] = TaskChoice.ALL,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Evaluate this model (Hub id, folder or 'embedded') as it is.")
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="Evaluate this adapter instead of the run's own.")
+    ] = None,
+    split: Annotated[SplitChoice | None, typer.Option("--split", help="Overrides evaluation.split.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="At most this many words, and questions of each type.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Results folder; by default the run's, or a part of it when options differ."),
+    ] = None,
+    seed: SeedOption = None,
+    run_name: NameOption = None,
+) -> None:
+    """Ask base, tuned and control model to spell, count and index, in every answer mode.
+
+    Needs the run's words and data. Writes predictions.parquet for each task and evaluation_results.json; an
+    interrupted evaluation goes on where it stopped. Choose on `--split validation`; look at test words once.
+    """
+    from letterwise.pipeline import evaluate_step, run_adapters
+    from letterwise.results import TASKS, EvaluationResults, ModelRole, read_results
+
+    run_ = _open(config, model, seed, run_name)
+    evaluation = run_.config.evaluation.model_dump()
+    given = {"split": split and split.value, "limit": limit}
+    evaluation.update({key: value for key, value in given.items() if value is not None})
+    run_.config = override(run_.config, {"evaluation": evaluation})
+    tasks = TASKS if task is TaskChoice.ALL else tuple(name for name in TASKS if name == task.value)
+    adapters: dict[ModelRole, Path | None] = {"base": None}
+    if adapter:
+        adapters["finetuned"] = adapter
+    elif not model:
+        adapters = run_adapters(run_)
+    if output is None and (model or adapter or split or limit or tasks != TASKS):
+        parts = [task.value, run_.config.evaluation.split, str(limit or "all")]
+        parts += [Path(name).name for name in (model, str(adapter) if adapter else None) if name]
+        output = run_.folder / "evaluations" / "-".join(parts)
+    run_.execute(evaluate_step(run_, adapters, tasks, output))
+    folder = output or run_.folder
+    _print_summary(run_, read_results(folder / "evaluation_results.json", EvaluationResults))
+    run_.terminal.say(f"Written to {folder}")
+
+
+@app.command()
+def transfer(
+    config: ConfigOption = DEFAULT_CONFIG,
+    base_model: BaseOption = None,
+    seed: SeedOption = None,
+    run_name: NameOption = None,
+) -> None:
+    """Analyse how far spelling carried over, and draw the figures.
+
+    Needs the run's evaluation. Writes transfer.json and the figures of both tasks.
+    """
+    from letterwise.pipeline import transfer_step
+    from letterwise.results import TransferResults, read_results
+
+    run_ = _open(config, base_model, seed, run_name)
+    run_.execute(transfer_step(run_))
+    results = read_results(run_.folder / "transfer.json", TransferResults)
+    table = Table("figure", "of", "value", "95% interval", "n", "why there is none", title="Transfer")
+    for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain"):
+        for what, estimate in getattr(results, figure).items():
+            _add_estimate(table, figure, what, estimate)
+    _add_estimate(table, "generalization", "spelling", results.generalization)
+    run_.terminal.console.print(table)
+    run_.terminal.say(f"Written to {run_.folder / 'transfer.json'}")
+
+
+def _add_estimate(table: Table, figure: str, what: str, estimate: object) -> None:
+    from letterwise.results import Estimate
+
+    assert isinstance(estimate, Estimate)
+    value = "–" if estimate.value is None else f"{estimate.value:.3f}"
+    interval = "–" if estimate.interval is None else "[{:.3f}, {:.3f}]".format(*estimate.interval)
+    table.add_row(figure, what, value, interval, str(estimate.n or "–"), estimate.reason or "")
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    base_model: BaseOption = None,
+    seed: SeedOption = None,
+    run_name: NameOption = None,
+) -> None:
+    """Do everything: words, data, training, control, evaluation, transfer; then print the result.
+
+    Steps whose inputs did not change are skipped, and an interrupted one goes on where it stopped.
+    """
+    from letterwise.pipeline import run_all
+    from letterwise.reporting.summary import conclusion
+
+    run_ = _open(config, base_model, seed, run_name)
+    results, transfer_results = run_all(run_)
+    _print_summary(run_, results)
+    run_.terminal.say(conclusion(results, transfer_results))
+    run_.terminal.say(f"Everything is in {run_.folder}")
+
+
+def _print_summary(run_: Run, results: object) -> None:
+    from letterwise.reporting.summary import render_rich, summary_rows
+    from letterwise.results import EvaluationResults
+
+    assert isinstance(results, EvaluationResults)
+    title = f"{results.base_model.id}, {results.split} words"
+    run_.terminal.console.print(render_rich(summary_rows(results), title))
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Adapter folder, such as checkpoints/quick/finetuned/best.")],
+    to: Annotated[Path, typer.Argument(help="Folder to write the stand-alone model to.")],
+    base_model: Annotated[str, typer.Option("--base-model", help="What the adapter was trained on.")] = "embedded",
+    revision: Annotated[str | None, typer.Option("--revision", help="Of a Hub base model.")] = None,
+) -> None:
+    """Merge an adapter into its base model: one folder that transformers loads by itself.
+
+    The merged weights are float32, so that its greedy answers are those of base plus adapter.
+    """
+    from letterwise.models import merge_adapter, resolve_base
+
+    merge_adapter(resolve_base(base_model, revision), adapter, to)
+    Terminal().say(f"Merged model: {to}")
+
+
+@app.command()
+def doctor(
+    results_folder: Annotated[Path, typer.Option("--results-folder", help="Where runs will be written.")] = Path(
+        "results"
+    ),
+) -> None:
+    """Say what this machine can do for letterwise, and what it lacks."""
+    from letterwise.doctor import examine
+
+    marks = {"good": "[green]✓[/]", "lacking": "[yellow]![/]", "info": "·"}
+    table = Table("", "what", "found", "note", title="letterwise doctor", show_lines=False)
+    for finding in examine(results_folder):
+        table.add_row(marks[finding.verdict], finding.what, finding.found, finding.remedy)
+    Terminal().console.print(table)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except LetterwiseError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_BAD_INPUT)

@@ -1,0 +1,103 @@
+"""What this machine can do for letterwise, and what it lacks.
+
+Only looks; changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import torch
+from huggingface_hub import constants, get_token
+
+from letterwise import hardware
+from letterwise.files import cache_folder
+from letterwise.models import EMBEDDED, is_cached
+
+Verdict = Literal["good", "lacking", "info"]
+
+FREE_DISK_GIB = 2.0
+"""A standard run with its checkpoints and caches fits in this."""
+MEMORY_GIB = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    found: str
+    verdict: Verdict
+    remedy: str = ""
+
+
+def examine(results_folder: Path) -> list[Finding]:
+    """Look at processor, memory, disk, accelerator, network and keys; a key's value is never shown."""
+    device = hardware.choose_device()
+    dtype = str(hardware.choose_dtype(device)).removeprefix("torch.")
+    return [
+        Finding("processor", f"{hardware.cpu_name()}, {hardware.cpu_cores()} cores", "info"),
+        _fast_products(),
+        _at_least("memory", hardware.memory_gib(), MEMORY_GIB, "lower training.batch_size and evaluation.batch_size"),
+        _at_least("free disk", _free_disk_gib(results_folder), FREE_DISK_GIB, "free some space or move results_folder"),
+        _gpu(),
+        Finding("computes on", f"{device.type} in {dtype}, {torch.get_num_threads()} threads", "info"),
+        _compiler(),
+        _embedded(),
+        _hub(),
+        _key("HF_TOKEN", get_token() is not None, "needed to publish and for gated models only"),
+        _key("WANDB_API_KEY", "WANDB_API_KEY" in os.environ, "W&B runs offline without it"),
+    ]
+
+
+def _fast_products() -> Finding:
+    relevant = [name for name in hardware.cpu_features() if name.startswith(("avx2", "avx512", "amx"))]
+    if any(name in hardware.FAST_BFLOAT16 for name in relevant):
+        return Finding("vector units", ", ".join(relevant), "good")
+    remedy = "training runs in float32, about half as fast as on a processor with AVX-512 BF16 or AMX"
+    return Finding("vector units", ", ".join(relevant) or "none known", "lacking", remedy)
+
+
+def _at_least(what: str, gib: float, wanted: float, remedy: str) -> Finding:
+    enough = gib >= wanted
+    return Finding(what, f"{gib:.1f} GiB", "good" if enough else "lacking", "" if enough else remedy)
+
+
+def _free_disk_gib(folder: Path) -> float:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free / 2**30
+
+
+def _gpu() -> Finding:
+    name = hardware.gpu_name()
+    return Finding("GPU", name, "good") if name else Finding("GPU", "none", "info", "everything runs on the processor")
+
+
+def _compiler() -> Finding:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler:
+        return Finding("C++ compiler", Path(compiler).name, "good")
+    return Finding("C++ compiler", "none", "lacking", "install g++ so that training.compile can be used")
+
+
+def _embedded() -> Finding:
+    if is_cached(EMBEDDED):
+        return Finding("embedded model", f"cached in {cache_folder()}", "good")
+    return Finding("embedded model", "not cached", "info", "fetched with pip on first use (98 MB)")
+
+
+def _hub() -> Finding:
+    try:
+        httpx.head(constants.ENDPOINT, timeout=3.0)
+    except httpx.HTTPError:
+        return Finding("Hugging Face Hub", "not reachable", "lacking", "use --base-model embedded or a local folder")
+    return Finding("Hugging Face Hub", "reachable", "good")
+
+
+def _key(name: str, present: bool, note: str) -> Finding:
+    return Finding(name, "set" if present else "not set", "good" if present else "info", "" if present else note)

@@ -1,0 +1,361 @@
+"""The steps of a run: what each reads and writes, and what can be skipped.
+
+Knows the order of the work and the layout of a run folder; the work itself is done on the floors below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from letterwise import __version__, hardware
+from letterwise.config import ExperimentConfig, dump_config
+from letterwise.data.build import build_data, load_data, load_questions
+from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
+from letterwise.errors import LetterwiseError
+from letterwise.evaluation.evaluate import (
+    EvaluationItems,
+    QuickEvaluation,
+    evaluate_model,
+    number_of_items,
+    quick_evaluation,
+)
+from letterwise.evaluation.metrics import summarise
+from letterwise.evaluation.transfer import analyse_transfer
+from letterwise.files import atomic_path, fingerprint, make_folder, read_json, sha256_file, write_json, write_text
+from letterwise.models import BaseModel, check_adapter, load_adapter, load_model, load_tokenizer, resolve_base
+from letterwise.reporting.console import Terminal
+from letterwise.reporting.figures import write_all_figures
+from letterwise.reporting.word_figures import plot_token_distribution
+from letterwise.results import (
+    TASKS,
+    EvaluationResults,
+    ModelRole,
+    Task,
+    TransferResults,
+    read_results,
+    read_training_log,
+    write_results,
+)
+from letterwise.run_environment import describe_environment
+from letterwise.training.state import BEST
+from letterwise.training.tracking import open_tracker
+from letterwise.training.train import TrainedRole, train
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: skipped when its inputs are those of the last time and its outputs are still there, unchanged."""
+
+    name: str
+    inputs: Any
+    outputs: Sequence[Path]
+    work: Callable[[], None]
+
+
+class Run:
+    """One experiment on disk."""
+
+    def __init__(self, config: ExperimentConfig, terminal: Terminal | None = None) -> None:
+        self.config = config
+        self.terminal = terminal or Terminal()
+        self.folder = config.run_folder
+        self.words_folder = self.folder / "words"
+        self.data_folder = self.folder / "data"
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model, fetched when first wanted."""
+        return resolve_base(self.config.base_model, self.config.revision)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer."""
+        return load_tokenizer(self.base)
+
+    def adapter(self, role: TrainedRole) -> Path:
+        """Where the trained adapter of a role lies."""
+        return self.config.checkpoint_folder / role / BEST
+
+    def execute(self, step: Step) -> bool:
+        """Do a step unless it is done already; returns whether there was anything to do."""
+        record = self.folder / ".steps" / f"{step.name}.json"
+        inputs = fingerprint([__version__, step.inputs])
+        if record.is_file():
+            done = read_json(record)
+            if done["inputs"] == inputs and _checksums(self.folder, step.outputs) == done["outputs"]:
+                self.terminal.say(f"{step.name}: up to date")
+                return False
+        self.terminal.say(f"{step.name}: …")
+        self._describe()
+        step.work()
+        write_json(record, {"inputs": inputs, "outputs": _checksums(self.folder, step.outputs)})
+        return True
+
+    def _describe(self) -> None:
+        make_folder(self.folder)
+        write_text(self.folder / "config.yaml", dump_config(self.config))
+        write_results(self.folder / "environment.json", describe_environment(self.config, self.base))
+
+
+def _checksums(folder: Path, outputs: Sequence[Path]) -> dict[str, str | None]:
+    return {
+        path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name: (
+            sha256_file(path) if path.is_file() else None
+        )
+        for path in outputs
+    }
+
+
+def words_step(run: Run) -> Step:
+    """Extract letter tokens and draw held-out words."""
+    config = run.config
+
+    def work() -> None:
+        held_out = build_words(config.words, run.tokenizer, config.seed, run.words_folder)
+        tokens, _, _ = read_words(run.words_folder)
+        plot_token_distribution(tokens, run.words_folder / "token_distribution.png")
+        run.terminal.say(
+            f"  {len(tokens):,} letter tokens, {len(held_out.validation):,} validation words, "
+            f"{len(held_out.test):,} test words"
+        )
+
+    outputs = [run.words_folder / TOKENS_FILE, run.words_folder / HELD_OUT_FILE]
+    return Step("words", [config.words.model_dump(), config.seed, run.base.revision], outputs, work)
+
+
+def data_step(run: Run) -> Step:
+    """Build and audit the data sets."""
+    config = run.config
+
+    def work() -> None:
+        audit = build_data(config.data, run.tokenizer, config.seed, run.words_folder, run.data_folder)
+        write_results(run.folder / "data_audit.json", audit)
+        run.terminal.say(f"  {audit.n['training_texts']:,} training texts; audit: no overlap, spelling only")
+
+    words = _checksums(run.folder, [run.words_folder / TOKENS_FILE, run.words_folder / HELD_OUT_FILE])
+    outputs = [run.folder / "data_audit.json", *_data_files(run)]
+    return Step("data", [config.data.model_dump(), config.seed, words, run.base.revision], outputs, work)
+
+
+def _data_files(run: Run) -> list[Path]:
+    return [
+        *(run.data_folder / "spelling" / f"{split}.parquet" for split in ("train", "validation", "test")),
+        *(run.data_folder / "position_count" / f"{split}.parquet" for split in ("validation", "test")),
+    ]
+
+
+def train_step(run: Run, role: TrainedRole) -> Step:
+    """Train the spelling adapter, or the control adapter for as many steps as that one took."""
+    config = run.config
+
+    def work() -> None:
+        spelling, position_count = load_data(run.data_folder)
+        count = config.training.evaluation_words
+        words = spelling["validation"]["word"][:count]
+        by_type = load_questions(position_count["validation"])
+        questions = [
+            question
+            for kind in ("letter_count", "letter_position")
+            for question in [q for q in by_type if q.question_type == kind][:count]
+        ]
+
+        def evaluate(model: PeftModel) -> QuickEvaluation:
+            return quick_evaluation(model, run.tokenizer, words, questions, config.evaluation.batch_size)
+
+        tracker = open_tracker(config.tracking, config, f"{config.run_name}-{role}", run.terminal.say)
+        steps = _steps_taken(run) if role == "control" else config.training.max_steps
+        shown = 0
+        with run.terminal.track(f"training {role}", steps) as advance:
+
+            def on_step(figures: Any) -> None:
+                nonlocal shown
+                advance(figures.step - shown, f"loss {figures.loss:.3f} · {figures.tokens_per_second:,.0f} tokens/s")
+                shown = figures.step
+
+            report = train(
+                config,
+                run.base,
+                run.tokenizer,
+                spelling["train"],
+                role,
+                evaluate,
+                tracker,
+                max_steps=steps,
+                on_step=on_step,
+                say=run.terminal.say,
+            )
+        tracker.finish()
+        rate = report.tokens / report.seconds if report.seconds else 0.0
+        run.terminal.say(
+            f"  {report.steps} steps, {report.tokens:,} tokens in {report.seconds:,.0f} s ({rate:,.0f} tokens/s); "
+            f"kept step {report.best_step}"
+        )
+
+    train_file = run.data_folder / "spelling" / "train.parquet"
+    sections = config.model_dump(mode="json", include={"lora", "training", "seed"})
+    inputs: list[Any] = [sections, _checksums(run.folder, [train_file]), run.base.revision]
+    if role == "control":
+        inputs.append(_steps_taken(run))
+    adapter = run.adapter(role)
+    return Step(f"train-{role}", inputs, [adapter / "adapter_model.safetensors"], work)
+
+
+def _steps_taken(run: Run) -> int:
+    log = run.folder / "training_log.jsonl"
+    steps = [entry.step for entry in read_training_log(log) if entry.model == "finetuned"] if log.is_file() else []
+    return max(steps, default=run.config.training.max_steps)
+
+
+def evaluate_step(
+    run: Run,
+    adapters: Mapping[ModelRole, Path | None],
+    tasks: Sequence[Task] = TASKS,
+    output: Path | None = None,
+) -> Step:
+    """Ask every model everything, and summarise.
+
+    Args:
+        run: the experiment; its configuration says which split, modes and how many items.
+        adapters: adapter folder of each role to evaluate; None for the bare base model.
+        tasks: what to ask.
+        output: where the results go; the run folder by default.
+    """
+    config, folder = run.config, output or run.folder
+    for adapter in adapters.values():
+        if adapter:
+            check_adapter(adapter, run.base)
+    checksums = {
+        role: sha256_file(adapter / "adapter_model.safetensors") if adapter else run.base.revision
+        for role, adapter in adapters.items()
+    }
+    tables = {task: folder / task / "predictions.parquet" for task in tasks}
+
+    def work() -> None:
+        items = _items(run)
+        pieces = folder / ".pieces"
+        asked = [
+            (role, adapter, fingerprint([run.base.revision, checksums[role], config.evaluation.model_dump()]))
+            for role, adapter in adapters.items()
+        ]
+        spelling, answers = [], []
+        total = len(asked) * number_of_items(items, config.evaluation, tasks)
+        with run.terminal.track("evaluating", total) as advance:
+            for role, adapter, identity in asked:
+                one, other = evaluate_model(
+                    role,
+                    lambda adapter=adapter: load_for_inference(run.base, adapter),  # type: ignore[misc]
+                    run.tokenizer,
+                    items,
+                    config.evaluation,
+                    tasks,
+                    identity,
+                    pieces,
+                    lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
+                )
+                spelling.append(one)
+                answers.append(other)
+        predictions = {"spelling": pd.concat(spelling), "position_count": pd.concat(answers)}
+        for task in tasks:
+            with atomic_path(tables[task]) as temporary:
+                predictions[task].reset_index(drop=True).to_parquet(temporary)
+        tokens, _, _ = read_words(run.words_folder)
+        results = summarise(
+            predictions["spelling"],
+            predictions["position_count"],
+            {
+                role: (run.base.id if not adapter else f"{run.base.id} + {role} adapter", checksums[role][:16])
+                for role, adapter in adapters.items()
+            },
+            sorted({token.letters.lower() for token in tokens}),
+            config.evaluation.split,
+            config.seed,
+            config.evaluation.bootstrap_samples,
+        )
+        write_results(folder / "evaluation_results.json", results)
+        for piece in pieces.glob("*.parquet"):
+            piece.unlink()
+
+    inputs = [
+        config.evaluation.model_dump(),
+        config.seed,
+        checksums,
+        list(tasks),
+        _checksums(run.folder, _data_files(run)),
+    ]
+    outputs = [folder / "evaluation_results.json", *tables.values()]
+    name = "evaluate" if folder == run.folder else f"evaluate-{folder.name}"
+    return Step(name, inputs, outputs, work)
+
+
+def _items(run: Run) -> EvaluationItems:
+    settings = run.config.evaluation
+    spelling, position_count = load_data(run.data_folder)
+    questions = load_questions(position_count[settings.split])
+    limited = [
+        question
+        for kind in ("letter_count", "letter_position")
+        for question in [q for q in questions if q.question_type == kind][: settings.limit]
+    ]
+    trained = pd.Series(spelling["train"]["word"][:]).str.lower().drop_duplicates()
+    sample = trained.sample(min(settings.training_tokens, len(trained)), random_state=run.config.seed)
+    return EvaluationItems(list(spelling[settings.split]["word"][: settings.limit]), sorted(sample), limited)
+
+
+def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel:
+    """The base model, with an adapter if one is given, on the best device at hand."""
+    device = hardware.choose_device()
+    model = load_model(base, device, hardware.choose_dtype(device))
+    return load_adapter(model, adapter, base) if adapter else model
+
+
+def transfer_step(run: Run) -> Step:
+    """Analyse transfer and draw the figures."""
+    config = run.config
+    tables = [run.folder / task / "predictions.parquet" for task in TASKS]
+    log = run.folder / "training_log.jsonl"
+    results = run.folder / "evaluation_results.json"
+
+    def work() -> None:
+        for path in (*tables, log):
+            if not path.is_file():
+                raise LetterwiseError(f"{path} does not exist; run the steps train and evaluate first.")
+        spelling, position_count = (pd.read_parquet(path) for path in tables)
+        transfer = analyse_transfer(
+            spelling, position_count, read_training_log(log), config.seed, config.evaluation.bootstrap_samples
+        )
+        write_results(run.folder / "transfer.json", transfer)
+        figures = write_all_figures(run.folder)
+        run.terminal.say(f"  {len(figures)} figures")
+
+    inputs = [config.evaluation.bootstrap_samples, config.seed, _checksums(run.folder, [*tables, log, results])]
+    return Step("transfer", inputs, [run.folder / "transfer.json"], work)
+
+
+def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
+    """All steps in order, skipping what is up to date; returns what the run came to."""
+    run.execute(words_step(run))
+    run.execute(data_step(run))
+    run.execute(train_step(run, "finetuned"))
+    run.execute(train_step(run, "control"))
+    run.execute(evaluate_step(run, run_adapters(run)))
+    run.execute(transfer_step(run))
+    return (
+        read_results(run.folder / "evaluation_results.json", EvaluationResults),
+        read_results(run.folder / "transfer.json", TransferResults),
+    )
+
+
+def run_adapters(run: Run) -> dict[ModelRole, Path | None]:
+    """What a run evaluates: the base model, the tuned adapter, and the control where it was trained."""
+    adapters: dict[ModelRole, Path | None] = {"base": None, "finetuned": run.adapter("finetuned")}
+    if run.adapter("control").is_dir():
+        adapters["control"] = run.adapter("control")
+    return adapters
