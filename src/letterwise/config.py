@@ -22,7 +22,7 @@ RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_leng
 class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values are checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class WordsConfig(Section):
@@ -200,11 +200,14 @@ def dump_config(config: ExperimentConfig) -> str:
 def _describe(error: ValidationError) -> str:
     problems = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"] if part != "constrained-str")
+        # Where a value may have one of several types, pydantic adds the type ("list[str]") to the place.
+        key = ".".join(part for part in map(str, item["loc"]) if "[" not in part)
         if item["type"] == "extra_forbidden":
             problems.append(f"unknown key '{key}'")
         elif item["type"] == "missing":
             problems.append(f"'{key}' is missing")
+        elif item["type"] == "value_error":
+            problems.append(f"'{key}': {item['ctx']['error']}")
         else:
             problems.append(f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})")
     return "; ".join(problems)

@@ -156,7 +156,7 @@ def spelling_prompt(word: str) -> Prompt:
     return Prompt(header, "\n\n" + SPELLING_CONTEXT.replace("{word}", word))
 
 
-_LETTER_RUN = re.compile(r"(?<![^\W\d_])[^\W\d_](?:[^\w\n]{1,5}[^\W\d_](?![^\W\d_]))*(?![^\W\d_])")
+_LETTER_RUN = re.compile(r"(?<![^\W\d_])[^\W\d_](?:[^\w\n]{1,7}[^\W\d_](?![^\W\d_]))*(?![^\W\d_])")
 
 
 def parse_spelling(text: str) -> str:

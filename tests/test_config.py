@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config
+from letterwise.errors import LetterwiseError
+
+CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+
+
+def load(folder: Path, text: str) -> ExperimentConfig:
+    path = folder / "experiment.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(LetterwiseError) as refused:
+        load(folder, text)
+    sentence = str(refused.value)
+    assert str(folder / "experiment.yaml") in sentence
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+def test_what_is_not_set_has_its_default(tmp_path: Path) -> None:
+    config = load(tmp_path, "run_name: first\ntraining:\n  learning_rate: 5e-4\n")
+    assert config.base_model == "embedded"
+    assert config.training == TrainingConfig(learning_rate=0.0005)
+    assert config.run_folder == Path("results/first")
+    assert config.checkpoint_folder == Path("checkpoints/first")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("run_name: x\ntrainin: {}", "unknown key 'trainin'"),
+        ("run_name: x\ntraining: {max_step: 3}", "unknown key 'training.max_step'"),
+        ("run_name: x\ntraining: {max_steps: -1}", "'training.max_steps': input should be greater than or equal to 1"),
+        ("run_name: x\ntraining: {max_steps: many}", "'training.max_steps': input should be a valid integer"),
+        ("run_name: x\ntraining: {learning_rate: .inf}", "'training.learning_rate': input should be a finite number"),
+        ("run_name: x\ntraining: {learning_rate: .nan}", "'training.learning_rate': input should be"),
+        ("run_name: x\ntraining: {dtype: float8}", "'training.dtype': input should be 'auto', 'bfloat16' or 'float32'"),
+        ("run_name: x\nevaluation: {modes: []}", "'evaluation.modes': list should have at least 1 item"),
+        ("run_name: x\nevaluation: {modes: [guess]}", "'evaluation.modes.0': input should be 'direct', 'spell_first'"),
+        ("run_name: x\nlora: {target_modules: 3}", "'lora.target_modules': input should be"),
+        ("run_name: x\nwords: {min_letters: 9, max_letters: 5}", "'words': max_letters must not be smaller than"),
+        ("run_name: x\nseed: -3", "'seed': input should be greater than or equal to 0"),
+        ("run_name: ../x", "'run_name': string should match pattern"),
+        ("run_name: 2026", "'run_name': input should be a valid string"),
+        ("seed: 1", "'run_name' is missing"),
+        ("run_name: x\nwords: 5", "'words': input should be"),
+        ("run_name: [x", "is not valid YAML"),
+        ("", "must hold settings as 'key: value' lines"),
+        ("- a\n- b", "must hold settings as 'key: value' lines"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_the_file_and_the_key(tmp_path: Path, text: str, problem: str) -> None:
+    assert problem in refusal(tmp_path, text)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    sentence = refusal(tmp_path, "run_name: x\nsed: 1\ntraining: {batch_size: 0}")
+    assert "unknown key 'sed'" in sentence
+    assert "'training.batch_size'" in sentence
+
+
+def test_a_missing_or_unreadable_file(tmp_path: Path) -> None:
+    with pytest.raises(LetterwiseError, match=r"missing.yaml does not exist"):
+        load_config(tmp_path / "missing.yaml")
+    with pytest.raises(LetterwiseError, match="cannot be read"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("run_name: é".encode("latin-1"))
+    with pytest.raises(LetterwiseError, match="cannot be read"):
+        load_config(tmp_path / "latin.yaml")
+
+
+def test_a_resolved_configuration_is_read_back_unchanged(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        "run_name: x\nbase_model: openai-community/gpt2\nresults_folder: /elsewhere/é\n"
+        "lora: {target_modules: [q_proj, v_proj]}\ntraining: {early_stopping_patience: 3, learning_rate: 1.0e-7}\n"
+        "evaluation: {limit: 5, modes: [computed]}\ntracking: {group: null}\n",
+    )
+    assert load(tmp_path, dump_config(config)) == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_each_configuration_of_the_repository_is_loaded(path: Path) -> None:
+    load_config(path)
