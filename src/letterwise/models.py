@@ -9,6 +9,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,12 +50,13 @@ class BaseModel:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers' own progress bars and notices, which would tear ours."""
+    """Silence the libraries' own progress bars and notices, which would tear ours."""
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:
@@ -206,7 +208,8 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> P
         fan_in_fan_out=conv1d,
     )
     try:
-        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+        with _quiet():
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise LetterwiseError(f"lora.target_modules does not fit {base.id}: {str(error).splitlines()[0]}") from error
     adapted.peft_config["default"].base_model_name_or_path = base.id
@@ -216,8 +219,9 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> P
 
 def save_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
     """Write an adapter and the identity of its base, atomically."""
-    with atomic_path(folder) as temporary:
-        model.save_pretrained(temporary)
+    with _quiet(), atomic_path(folder) as temporary:
+        # peft would otherwise look the base up on the Hub to see whether its embeddings have changed.
+        model.save_pretrained(temporary, save_embedding_layers=False)
         write_json(temporary / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision})
 
 
@@ -229,7 +233,8 @@ def load_adapter(model: PreTrainedModel, adapter: Path, base: BaseModel) -> Peft
     """
     check_adapter(adapter, base)
     try:
-        adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
+        with _quiet():
+            adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
     except Exception as error:  # peft, torch and safetensors raise many kinds for a broken or ill-fitting adapter
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise LetterwiseError(f"The adapter {adapter} cannot be put onto {base.id}: {reason}") from error

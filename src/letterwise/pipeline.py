@@ -90,7 +90,8 @@ class Run:
         inputs = fingerprint([__version__, step.inputs])
         if record.is_file():
             done = read_json(record)
-            if done["inputs"] == inputs and _checksums(self.folder, step.outputs) == done["outputs"]:
+            unchanged = _checksums(self.folder, step.outputs) == done["outputs"]
+            if done["inputs"] == inputs and unchanged and None not in done["outputs"].values():
                 self.terminal.say(f"{step.name}: up to date")
                 return False
         self.terminal.say(f"{step.name}: …")

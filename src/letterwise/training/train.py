@@ -148,7 +148,8 @@ def train(
         last = progress.step == total
         if last or progress.step % settings.evaluate_every == 0:
             _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
-            if role == "finetuned" and progress.best_step == progress.step:
+            if role == "finetuned" and (progress.best_step == progress.step or not (folder / BEST).is_dir()):
+                progress.best_step = progress.step
                 save_adapter(model, base, folder / BEST)
             patience = settings.early_stopping_patience
             if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
@@ -185,10 +186,11 @@ def _evaluate(
         measured = evaluate(model)
     model.train()
     accuracy = measured.metrics["spelling_accuracy"]
-    if accuracy > progress.best_accuracy:
-        progress.best_accuracy, progress.best_step, progress.evaluations_without_gain = accuracy, progress.step, 0
-    else:
-        progress.evaluations_without_gain += 1
+    progress.evaluations_without_gain = (
+        0 if accuracy > progress.best_accuracy else progress.evaluations_without_gain + 1
+    )
+    if accuracy >= progress.best_accuracy:  # of equals the later one, which has seen more
+        progress.best_accuracy, progress.best_step = accuracy, progress.step
     log.add(
         _entry(role, seed, progress).model_copy(update={"evaluation": measured.metrics, "evaluation_n": measured.n})
     )
