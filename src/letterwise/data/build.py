@@ -134,13 +134,14 @@ def _deal_words(
 
 
 def _row(identity: str, surface: str, template: SpellingTemplate, example: SpellingExample) -> dict[str, str]:
+    ((start, end),) = example.spans
     return {
         "id": identity,
         "word": surface.strip(),
         "surface": surface,
         "text": example.text,
-        "prompt": example.text[: example.start],
-        "completion": example.text[example.start : example.end],
+        "prompt": example.text[:start],
+        "completion": example.text[start:end],
         "template": template.name,
         "tone": template.tone,
         "direction": template.direction,
@@ -156,7 +157,7 @@ def _held_out_rows(split: str, words: Sequence[str]) -> list[dict[str, str]]:
         prompt = spelling_prompt(word).body.lstrip("\n")
         text = f"{prompt} {spell(word, 'space')}\n"
         rows.append(
-            _row(f"{split}-{number:06d}", f" {word}", template, SpellingExample(text, len(prompt), len(text) - 1))
+            _row(f"{split}-{number:06d}", f" {word}", template, SpellingExample(text, ((len(prompt), len(text) - 1),)))
         )
     return rows
 
@@ -248,31 +249,3 @@ def _read(path: Path) -> Dataset:
 def load_questions(questions: Dataset) -> list[Question]:
     """The rows of one split of `position_count` as questions."""
     return [Question(**row) for row in questions]
-
-
-def shuffled_spelling(rows: Sequence[dict[str, str]], seed: int) -> list[SpellingExample]:
-    """The control's training texts: the same, with each word's letters in a random order that is not the true one.
-
-    Words of one letter repeated ("oo") have no other order and stay as they are.
-    """
-    templates = {template.name: template for template in SPELLING_TEMPLATES}
-    rng = random.Random(f"{seed} control")
-    examples = []
-    for row in rows:
-        letters = list(row["word"])
-        folded = row["word"].lower()
-        if len(set(folded)) > 1:
-            while "".join(letters).lower() in {folded} | audit.ALL_IMPURE_WORDS:
-                rng.shuffle(letters)
-        template = templates.get(row["template"])
-        if template is None:
-            template = with_length(next(t for t in LENGTH_TEMPLATES if t.name == row["template"]), letters)
-        examples.append(template.render(row["surface"], letters))
-    return examples
-
-
-def spelling_examples(rows: Sequence[dict[str, str]]) -> list[SpellingExample]:
-    """Training rows as texts with the span to learn."""
-    return [
-        SpellingExample(row["text"], len(row["prompt"]), len(row["prompt"]) + len(row["completion"])) for row in rows
-    ]

@@ -54,17 +54,17 @@ class PackedRows:
 def tokenize_examples(
     tokenizer: PreTrainedTokenizerBase, examples: Sequence[SpellingExample]
 ) -> list[TokenizedExample]:
-    """Tokenize texts and mark what to learn: the tokens of the wanted span and the one that ends it.
+    """Tokenize texts and mark what to learn: the tokens of the wanted spans and the one that ends each.
 
-    The token after the span is learned too, because it is what tells the model to stop.
+    The token after a span is learned too, because it is what tells the model to stop.
     """
     encoded = tokenizer([example.text for example in examples], return_offsets_mapping=True)
     tokenized = []
     for example, ids, offsets in zip(examples, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        wanted = [start < example.end and end > example.start for start, end in offsets]
-        last = max((index for index, is_wanted in enumerate(wanted) if is_wanted), default=-1)
-        if 0 <= last < len(wanted) - 1:
-            wanted[last + 1] = True
+        wanted = [any(start < last and end > first for first, last in example.spans) for start, end in offsets]
+        ends = [place for place, inside in enumerate(wanted[:-1]) if inside and not wanted[place + 1]]
+        for place in ends:
+            wanted[place + 1] = True
         tokenized.append(TokenizedExample(list(ids), wanted))
     return tokenized
 

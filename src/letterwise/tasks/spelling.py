@@ -30,11 +30,10 @@ SEPARATORS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class SpellingExample:
-    """A training text and the half-open character span [start, end) that the model is to produce."""
+    """A training text and the half-open character spans [start, end) that the model is to produce."""
 
     text: str
-    start: int
-    end: int
+    spans: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,18 @@ class SpellingTemplate:
             before, wanted = before.replace(" {word}", word), spelling
         else:
             before, wanted = before.replace(" {letters}", spelling), word
-        return SpellingExample(before + wanted + after + "\n", len(before), len(before) + len(wanted))
+        return SpellingExample(before + wanted + after + "\n", ((len(before), len(before) + len(wanted)),))
+
+
+def join_examples(examples: Sequence[SpellingExample]) -> SpellingExample:
+    """One text of several, with a blank line between them, as in a prompt with examples; all are to be learned."""
+    text = ""
+    spans: list[tuple[int, int]] = []
+    for example in examples:
+        start = len(text) + 1 if text else 0
+        text = f"{text}\n{example.text}" if text else example.text
+        spans.extend((start + first, start + last) for first, last in example.spans)
+    return SpellingExample(text, tuple(spans))
 
 
 def spell(letters: Sequence[str], separator: str, letter_case: LetterCase = "lower") -> str:

@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware
 from letterwise.config import ExperimentConfig, TrainingConfig
-from letterwise.data.build import shuffled_spelling, spelling_examples
-from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack, tokenize_examples
+from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack
+from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import cache_folder, fingerprint
@@ -66,12 +66,15 @@ class StepFigures:
 
 
 def training_rows(
-    role: TrainedRole, rows: Dataset, tokenizer: PreTrainedTokenizerBase, row_length: int, seed: int
+    role: TrainedRole, rows: Dataset, tokenizer: PreTrainedTokenizerBase, settings: TrainingConfig, seed: int
 ) -> PackedRows:
     """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled."""
     listed = rows.to_list()
     examples = spelling_examples(listed) if role == "finetuned" else shuffled_spelling(listed, seed)
-    return pack(tokenize_examples(tokenizer, examples), row_length, tokenizer.pad_token_id)
+    texts = tokenized_texts(
+        examples, rows["template"][:], tokenizer, settings.words_per_text, settings.row_length, seed
+    )
+    return pack(texts, settings.row_length, tokenizer.pad_token_id)
 
 
 def train(
@@ -112,7 +115,7 @@ def train(
     dtype = hardware.choose_dtype(device, settings.dtype)
     torch.manual_seed(config.seed)
     model = add_adapter(load_model(base, device, dtype), config.lora, base)
-    packed = training_rows(role, rows, tokenizer, settings.row_length, config.seed)
+    packed = training_rows(role, rows, tokenizer, settings, config.seed)
     optimizer = AdapterOptimizer(model, settings)
     folder = config.checkpoint_folder / role
     identity = run_identity(config, base, rows, role)
