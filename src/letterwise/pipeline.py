@@ -5,6 +5,7 @@ Knows the order of the work and the layout of a run folder; the work itself is d
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -281,8 +282,7 @@ def evaluate_step(
             config.evaluation.bootstrap_samples,
         )
         write_results(folder / "evaluation_results.json", results)
-        for piece in pieces.glob("*.parquet"):
-            piece.unlink()
+        shutil.rmtree(pieces, ignore_errors=True)
 
     inputs = [
         config.evaluation.model_dump(),

@@ -95,7 +95,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, optimizer: AdapterOptimizer, identity: str) -> Progress | None:
-    """Restore the checkpoint ``last`` if there is one of this very run.
+    """Restore the checkpoint ``last`` if there is one of this very run and its best adapter is still there.
 
     Raises:
         LetterwiseError: the checkpoint is broken.
@@ -104,7 +104,7 @@ def load_checkpoint(folder: Path, optimizer: AdapterOptimizer, identity: str) ->
     if not progress_file.is_file():
         return None
     progress = Progress(**read_json(progress_file))
-    if progress.identity != identity:
+    if progress.identity != identity or (progress.best_step and not (folder / BEST).is_dir()):
         return None
     try:
         state = torch.load(folder / LAST / "optimizer.pt", weights_only=True)

@@ -119,13 +119,14 @@ def train(
     optimizer = AdapterOptimizer(model, settings)
     folder = config.checkpoint_folder / role
     identity = run_identity(config, base, rows, role)
-    progress = load_checkpoint(folder, optimizer, identity) or Progress(identity=identity)
-    log = TrainingLog(config.run_folder / "training_log.jsonl", role, progress.step)
+    resumed = load_checkpoint(folder, optimizer, identity)
+    progress = resumed or Progress(identity=identity)
+    log = TrainingLog(config.run_folder / "training_log.jsonl", role, resumed.step if resumed else -1)
     total = min(max_steps or settings.max_steps, settings.max_steps)
-    if progress.step and not progress.finished:
+    if resumed and not resumed.finished:
         say(f"Going on with {role} at step {progress.step} of {total}.")
     step_function = _TrainingStep(model, packed, settings, config.seed, _compiles(settings, packed, device, say))
-    if not progress.step and not progress.finished:
+    if not resumed:
         _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
     while progress.step < total and not progress.finished:
         started = time.perf_counter()
