@@ -10,6 +10,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("WANDB_API_KEY", None)
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from string import ascii_letters, digits
 
@@ -29,8 +31,8 @@ from transformers import (
 )
 
 from letterwise.config import DataConfig, WordsConfig
+from letterwise.data import word_lists
 from letterwise.data.build import build_data
-from letterwise.data.word_lists import build_words
 from letterwise.models import BaseModel, resolve_base
 
 END = "<|endoftext|>"
@@ -96,11 +98,19 @@ def tiny_base(request: pytest.FixtureRequest) -> BaseModel:
     return resolve_base(str(folder))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _dictionary_is_read_once() -> Iterator[None]:
+    """Looking up the frequency of every dictionary word takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_lists, "dictionary_words", cache(word_lists.dictionary_words))
+        yield
+
+
 @pytest.fixture(scope="session")
 def words_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerBase) -> Path:
     """What `letterwise words` writes for the tiny tokenizer: 60 validation and 60 test words."""
     folder = tmp_path_factory.mktemp("words")
-    build_words(WordsConfig(validation_words=60, test_words=60, min_zipf=4.5), tiny_tokenizer, 0, folder)
+    word_lists.build_words(WordsConfig(validation_words=60, test_words=60, min_zipf=4.5), tiny_tokenizer, 0, folder)
     return folder
 
 

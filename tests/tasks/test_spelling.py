@@ -14,6 +14,7 @@ from letterwise.tasks.spelling import (
     SPELLING_FEW_SHOT,
     SPELLING_TEMPLATES,
     SpellingTemplate,
+    join_examples,
     parse_spelling,
     spell,
     spelling_prompt,
@@ -56,10 +57,11 @@ def test_the_span_is_what_stands_last(template: SpellingTemplate, surface: str, 
     spelling = " " + spell("Straw", template.separator, template.letter_case)
     wanted = {"word_first": spelling, "spelling_first": shown}[template.direction]
     given_ = {"word_first": shown, "spelling_first": spelling}[template.direction]
-    assert example.text[example.start : example.end] == wanted
-    assert given_ in example.text[: example.start]
+    ((start, end),) = example.spans
+    assert example.text[start:end] == wanted
+    assert given_ in example.text[:start]
     assert example.text.endswith("\n")
-    assert example.text[example.end :].strip(".!\n") == ""
+    assert example.text[end:].strip(".!\n") == ""
 
 
 @pytest.mark.parametrize(
@@ -77,14 +79,27 @@ def test_a_text_as_it_reads(name: str, surface: str, text: str, wanted: str) -> 
     template = next(template for template in SPELLING_TEMPLATES if template.name == name)
     example = template.render(surface, surface.strip())
     assert example.text == text
-    assert example.text[example.start : example.end] == wanted
+    ((start, end),) = example.spans
+    assert example.text[start:end] == wanted
 
 
 def test_a_word_that_occurs_in_its_template_is_learned_where_it_belongs() -> None:
     template = next(template for template in SPELLING_TEMPLATES if template.name == "plain_makes")
     example = template.render(" make", "make")
     assert example.text == "The letters m a k e make make\n"
-    assert example.text[: example.start] == "The letters m a k e make"
+    ((start, _),) = example.spans
+    assert example.text[:start] == "The letters m a k e make"
+
+
+def test_joined_texts_stand_as_in_a_prompt_with_examples() -> None:
+    template = next(template for template in SPELLING_TEMPLATES if template.name == "structured_pair")
+    examples = [template.render(f" {word}", word) for word in ("plum", "fig", "pear")]
+    joined = join_examples(examples)
+    assert joined.text == (
+        "Word: plum\nSpelling: p l u m\n\nWord: fig\nSpelling: f i g\n\nWord: pear\nSpelling: p e a r\n"
+    )
+    assert [joined.text[start:end] for start, end in joined.spans] == [" p l u m", " f i g", " p e a r"]
+    assert join_examples(examples[:1]) == examples[0]
 
 
 @pytest.mark.parametrize(("letters", "length"), [("ab", "two"), ("straw", "five"), ("a" * 20, "twenty")])

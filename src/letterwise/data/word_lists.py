@@ -16,7 +16,13 @@ from letterwise.data import audit
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, write_json
 from letterwise.tasks.questions import FEW_SHOT_WORDS, question_contexts
-from letterwise.tasks.spelling import LENGTH_TEMPLATES, SPELLING_CONTEXT, SPELLING_FEW_SHOT, SPELLING_TEMPLATES
+from letterwise.tasks.spelling import (
+    LENGTH_TEMPLATES,
+    LENGTH_WORDS,
+    SPELLING_CONTEXT,
+    SPELLING_FEW_SHOT,
+    SPELLING_TEMPLATES,
+)
 from letterwise.words.dictionary import dictionary_words, held_out_candidates, tokens_in_context
 from letterwise.words.splits import HeldOutWords, split_held_out
 from letterwise.words.vocabulary import LetterToken, extract_letter_tokens, read_tokens, write_tokens
@@ -42,7 +48,8 @@ def build_words(config: WordsConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         LetterwiseError: the tokenizer has no letter tokens, or there are too few held-out words.
     """
     tokens = extract_letter_tokens(tokenizer)
-    template_words = audit.words_in(template.text for template in (*SPELLING_TEMPLATES, *LENGTH_TEMPLATES))
+    templates = (template.text for template in (*SPELLING_TEMPLATES, *LENGTH_TEMPLATES))
+    template_words = audit.words_in([*templates, *LENGTH_WORDS])
     candidates = held_out_candidates(
         dictionary_words(config.min_letters, config.max_letters, config.min_zipf),
         tokens,

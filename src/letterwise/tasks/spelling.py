@@ -154,10 +154,11 @@ SPELLING_TEMPLATES: tuple[SpellingTemplate, ...] = (
 )
 """The pure templates: five tones, both directions, every separator; dealt out evenly by `letterwise.data`."""
 
-_LENGTH_WORDS = (
+LENGTH_WORDS: tuple[str, ...] = (
     *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "many"),
 )
+"""How many letters a word has, from two on, as the length templates write it."""
 
 LENGTH_TEMPLATES: tuple[SpellingTemplate, ...] = (
     _template("length_has", "plain", "space", "The word {word} has {length} letters: {letters}"),
@@ -167,10 +168,9 @@ LENGTH_TEMPLATES: tuple[SpellingTemplate, ...] = (
 
 
 def with_length(template: SpellingTemplate, letters: Sequence[str]) -> SpellingTemplate:
-    """A length template with the number of letters (2 to 20, else "many") written in as a word."""
-    known = 2 <= len(letters) <= len(_LENGTH_WORDS) + 1
-    length = _LENGTH_WORDS[len(letters) - 2] if known else "many"
-    return replace(template, text=template.text.replace("{length}", length))
+    """A length template with the number of letters, two or more, written in as a word."""
+    length = min(len(letters) - 2, len(LENGTH_WORDS) - 1)
+    return replace(template, text=template.text.replace("{length}", LENGTH_WORDS[length]))
 
 
 SPELLING_FEW_SHOT: tuple[str, ...] = ("garden", "window")
