@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
@@ -42,25 +42,17 @@ class _LetterRecorder:
 class TransformersEngine:
     """Greedy generation and scoring with a causal language model of transformers or peft."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_size: int = 64,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
         """Wrap a loaded model.
 
         Args:
             model: in evaluation mode, on its device.
             tokenizer: of that model, with a padding token.
             batch_size: prompts in one forward pass.
-            on_progress: called with the number of prompts just finished.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.on_progress = on_progress or (lambda finished: None)
         vocabulary = tokenizer.batch_decode([[token] for token in range(model.config.vocab_size)])
         self._letter_of_token = torch.tensor([_letter_index(text) for text in vocabulary], device=model.device)
         ends = [token for token, text in enumerate(vocabulary) if "\n" in text]
@@ -90,7 +82,6 @@ class TransformersEngine:
             for row, index in enumerate(batch):
                 steps = [step[row] for step in recorder.steps]
                 generations[index] = self._generation(written[row].tolist(), steps)
-            self.on_progress(len(batch))
         return [generation for generation in generations if generation is not None]
 
     @torch.inference_mode()
@@ -138,7 +129,6 @@ class TransformersEngine:
                     steps = log_probabilities[row, longest - len(ending) :]
                     chosen = steps.gather(1, torch.tensor(ending, device=steps.device)[:, None])
                     results[index].append(float(chosen.sum()))
-            self.on_progress(len(batch))
         return results
 
     def _encode(self, text: str) -> list[int]:

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from string import ascii_lowercase
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from letterwise.engines.transformers_engine import TransformersEngine
+from letterwise.models import BaseModel, load_model, load_tokenizer
+from letterwise.tasks.questions import Prompt, count_question, direct_prompt, position_question, spell_first_prompt
+from letterwise.tasks.spelling import spelling_prompt
+
+WORDS = ["strawberry", "fig", "unbelievable", "plum", "watermelon", "kiwi", "pomegranate"]
+NEW_TOKENS = 12
+SPELLING_PROMPTS = [spelling_prompt(word) for word in WORDS]
+MIXED_PROMPTS = [
+    *SPELLING_PROMPTS,
+    *(direct_prompt(count_question(word, "r")) for word in WORDS),
+    *(spell_first_prompt(position_question(word, 2), word) for word in WORDS),
+    Prompt("", "The capital of France is"),
+    Prompt("A header of its own", "\n"),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base: BaseModel) -> PreTrainedTokenizerBase:
+    return load_tokenizer(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_base: BaseModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A tiny model that breaks the line now and then, as a trained one does."""
+    model = load_model(tiny_base, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.encode("\n")] *= 2.0
+    return model
+
+
+@torch.inference_mode()
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], torch.Tensor]:
+    """Greedy decoding without any cache: up to NEW_TOKENS tokens, and the probabilities behind each."""
+    ids, probabilities = tokenizer.encode(text), []
+    start = len(ids)
+    for _ in range(NEW_TOKENS):
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+        probabilities.append(torch.softmax(logits, dim=-1))
+        ids.append(int(logits.argmax()))
+    return ids[start:], torch.stack(probabilities)
+
+
+def up_to_the_line_break(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> list[int]:
+    ends = [place for place, token in enumerate(tokens) if "\n" in tokenizer.decode([token]) or token == 0]
+    return tokens[: ends[0]] if ends else tokens
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize("prompts", [SPELLING_PROMPTS, MIXED_PROMPTS], ids=["one header", "many headers"])
+def test_generation_is_greedy_decoding_up_to_the_line_break(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt], batch_size: int
+) -> None:
+    engine = TransformersEngine(model, tokenizer, batch_size)
+    stopped = 0
+    for prompt, generation in zip(prompts, engine.generate(prompts, NEW_TOKENS), strict=True):
+        tokens, _ = greedy(model, tokenizer, prompt.text)
+        line = up_to_the_line_break(tokenizer, tokens)
+        assert generation.token_texts == tuple(tokenizer.decode([token]) for token in line)
+        assert generation.text == tokenizer.decode(line)
+        assert generation.letter_probabilities == ()
+        stopped += len(line) < NEW_TOKENS
+    if prompts is MIXED_PROMPTS:
+        assert 0 < stopped < len(prompts)
+
+
+def test_letter_probabilities_are_those_of_the_softmax(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    engine = TransformersEngine(model, tokenizer, batch_size=4)
+    letter_tokens = {
+        letter: [id_ for id_ in range(len(tokenizer)) if tokenizer.decode([id_]).strip().lower() == letter]
+        for letter in ascii_lowercase
+    }
+    assert all(len(tokens) == 4 for tokens in letter_tokens.values())  # "a", " a", "A", " A"
+    generations = engine.generate(SPELLING_PROMPTS, NEW_TOKENS, letter_probabilities=True)
+    for prompt, generation in zip(SPELLING_PROMPTS, generations, strict=True):
+        tokens, probabilities = greedy(model, tokenizer, prompt.text)
+        assert len(generation.letter_probabilities) == len(generation.token_texts)
+        steps = zip(generation.letter_probabilities, probabilities, strict=False)
+        for step, (by_letter, expected) in enumerate(steps):
+            assert by_letter.keys() == {*ascii_lowercase, ""}
+            assert sum(by_letter.values()) == pytest.approx(1, abs=1e-5)
+            for letter, ids in letter_tokens.items():
+                assert by_letter[letter] == pytest.approx(float(expected[ids].sum()), abs=1e-5)
+            assert generation.token_texts[step] == tokenizer.decode([tokens[step]])
+
+
+@torch.inference_mode()
+def brute_force(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answers: list[str]
+) -> list[float]:
+    """Probability of each full text of prompt and answer, normalised over the answers."""
+    logs = []
+    alone = tokenizer.encode(prompt.text)
+    for answer in answers:
+        ids = tokenizer.encode(f"{prompt.text} {answer}")
+        assert ids[: len(alone)] == alone
+        log_probabilities = torch.log_softmax(model(torch.tensor([ids]), use_cache=False).logits[0], dim=-1)
+        logs.append(sum(log_probabilities[place - 1, ids[place]] for place in range(len(alone), len(ids))))
+    return torch.softmax(torch.stack(logs), dim=0).tolist()
+
+
+COUNTS = list("0123456789")
+LETTERS = list(ascii_lowercase)
+WORD_ANSWERS = ["strawberry", "straw", "st", "fig", "a"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_scores_are_those_of_the_full_texts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
+) -> None:
+    """Single- and multi-token candidates, prompts of different length, with the same and with other headers."""
+    engine = TransformersEngine(model, tokenizer, batch_size)
+    candidates = [(COUNTS, LETTERS, WORD_ANSWERS)[number % 3] for number in range(len(MIXED_PROMPTS))]
+    assert {len(tokenizer.encode(f" {answer}")) for answer in COUNTS + LETTERS} == {1}
+    assert len({len(tokenizer.encode(f" {answer}")) for answer in WORD_ANSWERS}) > 1
+    scores = engine.score(MIXED_PROMPTS, candidates)
+    for prompt, answers, probabilities in zip(MIXED_PROMPTS, candidates, scores, strict=True):
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert probabilities == pytest.approx(brute_force(model, tokenizer, prompt, answers), abs=1e-4)
+
+
+def test_a_candidate_that_merges_with_the_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """After a space the answer has another token than in `prompt + " " + answer`; the text is scored as it reads."""
+    prompt = Prompt("Header", "\nAnswer: ")
+    engine = TransformersEngine(model, tokenizer)
+    (scores,) = engine.score([prompt], [["straw", "fig"]])
+    logs = []
+    for answer in ("straw", "fig"):
+        ids = tokenizer.encode(f"{prompt.text} {answer}")
+        log_probabilities = torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
+        logs.append(sum(log_probabilities[place - 1, ids[place]] for place in range(1, len(ids))))
+    assert scores == pytest.approx(torch.softmax(torch.stack(logs), dim=0).tolist(), abs=1e-4)
+
+
+def test_nothing_asked_gives_nothing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    engine = TransformersEngine(model, tokenizer)
+    assert engine.generate([], NEW_TOKENS) == []
+    assert engine.score([], []) == []
+
+
+def test_one_candidate_is_certain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    assert TransformersEngine(model, tokenizer).score(SPELLING_PROMPTS[:1], [["a"]]) == [[1.0]]
+
+
+def test_an_engine_answers_the_same_again(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """What the first call leaves in the cache of the header does not touch the next."""
+    engine = TransformersEngine(model, tokenizer, batch_size=4)
+    first = engine.generate(SPELLING_PROMPTS, NEW_TOKENS, letter_probabilities=True)
+    scores = engine.score(SPELLING_PROMPTS, [LETTERS] * len(WORDS))
+    assert engine.generate(SPELLING_PROMPTS, NEW_TOKENS, letter_probabilities=True) == first
+    assert engine.score(SPELLING_PROMPTS, [LETTERS] * len(WORDS)) == scores
