@@ -125,7 +125,7 @@ def train(
     total = min(max_steps or settings.max_steps, settings.max_steps)
     if resumed and not resumed.finished:
         say(f"Going on with {role} at step {progress.step} of {total}.")
-    step_function = _TrainingStep(model, packed, settings, config.seed, _compiles(settings, packed, device, say))
+    step_function = TrainingStep(model, packed, settings, config.seed, _compiles(settings, packed, device, say))
     if not resumed:
         _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
     while progress.step < total and not progress.finished:
@@ -218,7 +218,7 @@ def _compiles(settings: TrainingConfig, packed: PackedRows, device: torch.device
     return worth_it
 
 
-class _TrainingStep:
+class TrainingStep:
     """Forward and backward over the rows of one optimizer step."""
 
     def __init__(

@@ -1,0 +1,155 @@
+"""Training speed on this machine: letterwise's step, eager and compiled, beside transformers.Trainer with peft.
+
+All variants train the same LoRA adapter on the same texts; they take turns, so that a change of the machine's speed
+hits all alike. The peer gets batches of like length with dynamic padding, and the better of its two attention implementations for this machine.
+Writes benchmarks/results/training_speed.json.
+
+    python benchmarks/training_speed.py --steps 8 --rounds 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import Trainer, TrainingArguments
+
+from letterwise import hardware
+from letterwise.config import ExperimentConfig, LoraSection, TrainingConfig
+from letterwise.data.build import build_data, load_data
+from letterwise.data.packing import IGNORED, tokenize_examples
+from letterwise.data.texts import spelling_examples
+from letterwise.data.word_lists import build_words
+from letterwise.files import write_json
+from letterwise.models import add_adapter, load_model, load_tokenizer, resolve_base
+from letterwise.run_environment import describe_environment
+from letterwise.training.state import AdapterOptimizer
+from letterwise.training.train import TrainingStep, training_rows
+
+RESULTS = Path(__file__).parent / "results" / "training_speed.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base-model", default="embedded")
+    parser.add_argument("--steps", type=int, default=8, help="timed steps of a variant in each round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=4, help="rows (ours) in a step; the peer gets as many tokens")
+    options = parser.parse_args()
+
+    settings = TrainingConfig(batch_size=options.rows, row_length=128)
+    config = ExperimentConfig(run_name="benchmark", base_model=options.base_model, training=settings)
+    base = resolve_base(config.base_model)
+    tokenizer = load_tokenizer(base)
+    device = hardware.choose_device()
+    dtype = hardware.choose_dtype(device)
+    with tempfile.TemporaryDirectory() as scratch:
+        build_words(config.words, tokenizer, 0, Path(scratch) / "words")
+        build_data(config.data, tokenizer, 0, Path(scratch) / "words", Path(scratch) / "data")
+        texts = load_data(Path(scratch) / "data")[0]["train"].select(range(6000))
+        texts = Dataset.from_dict(texts.to_dict())
+
+    def ours(compiled: bool) -> Callable[[int], tuple[int, float]]:
+        model = add_adapter(load_model(base, device, dtype), LoraSection(), base)
+        packed = training_rows("finetuned", texts, tokenizer, settings, 0)
+        step = TrainingStep(model, packed, settings, 0, compiled)
+        optimizer = AdapterOptimizer(model, settings)
+        taken = 0
+
+        def run(steps: int) -> tuple[int, float]:
+            nonlocal taken
+            tokens, started = 0, time.perf_counter()
+            for _ in range(steps):
+                tokens += step(taken)[1]
+                optimizer.step(taken)
+                taken += 1
+            return tokens, time.perf_counter() - started
+
+        return run
+
+    def peer(attention: str) -> Callable[[int], tuple[int, float]]:
+        model = load_model(base, device, dtype)
+        model.set_attn_implementation(attention)
+        model = add_adapter(model, LoraSection(), base)
+        examples = tokenize_examples(tokenizer, spelling_examples(texts.to_list()))
+        mean_tokens = statistics.mean(len(example.input_ids) for example in examples)
+        batch = round(options.rows * settings.row_length / mean_tokens)
+        rows = [
+            {
+                "input_ids": example.input_ids,
+                "labels": [
+                    token if wanted else IGNORED
+                    for token, wanted in zip(example.input_ids, example.wanted, strict=True)
+                ],
+            }
+            for example in examples
+        ]
+
+        def collate(members: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+            width = max(len(member["input_ids"]) for member in members)
+
+            def padded(key: str, filler: int) -> torch.Tensor:
+                return torch.tensor([member[key] + [filler] * (width - len(member[key])) for member in members])
+
+            ids = padded("input_ids", tokenizer.pad_token_id)
+            lengths = torch.tensor([[len(member["input_ids"])] for member in members])
+            mask = (torch.arange(width)[None] < lengths).long()
+            return {"input_ids": ids, "attention_mask": mask, "labels": padded("labels", IGNORED)}
+
+        def run(steps: int) -> tuple[int, float]:
+            part = rows[: steps * batch]
+            with tempfile.TemporaryDirectory() as scratch:
+                arguments = TrainingArguments(
+                    output_dir=scratch,
+                    per_device_train_batch_size=batch,
+                    max_steps=steps,
+                    learning_rate=settings.learning_rate,
+                    report_to=[],
+                    save_strategy="no",
+                    logging_strategy="no",
+                    disable_tqdm=True,
+                    train_sampling_strategy="group_by_length",
+                    use_cpu=device.type == "cpu",
+                )
+                trainer = Trainer(model=model, args=arguments, train_dataset=part, data_collator=collate)
+                started = time.perf_counter()
+                trainer.train()
+                return sum(len(row["input_ids"]) for row in part), time.perf_counter() - started
+
+        return run
+
+    variants = {
+        "letterwise, eager": ours(compiled=False),
+        "letterwise, compiled": ours(compiled=True),
+        "transformers.Trainer + peft, SDPA": peer("sdpa"),
+        "transformers.Trainer + peft, eager attention": peer("eager"),
+    }
+    first = {name: run(2)[1] for name, run in variants.items()}
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(options.rounds):
+        for name, run in variants.items():
+            tokens, seconds = run(options.steps)
+            rates[name].append(tokens / seconds)
+            print(f"{name}: {tokens / seconds:,.0f} tokens/s", flush=True)
+    write_json(
+        RESULTS,
+        {
+            "environment": describe_environment(config, base).model_dump(),
+            "steps": options.steps,
+            "rows_per_step": options.rows,
+            "tokens_per_second": {name: statistics.median(values) for name, values in rates.items()},
+            "all_tokens_per_second": rates,
+            "seconds_of_the_first_two_steps": first,
+        },
+    )
+    print(f"Written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
