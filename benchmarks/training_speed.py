@@ -1,7 +1,7 @@
 """Training speed on this machine: letterwise's step, eager and compiled, beside transformers.Trainer with peft.
 
-All variants train the same LoRA adapter on the same texts; they take turns, so that a change of the machine's speed
-hits all alike. The peer gets batches of like length with dynamic padding, and the better of its two attention implementations for this machine.
+All variants train the same LoRA adapter on the same texts and take turns, so that a change of the machine's speed hits
+all alike. The peer gets batches of like length with dynamic padding, with both of its attention implementations.
 Writes benchmarks/results/training_speed.json.
 
     python benchmarks/training_speed.py --steps 8 --rounds 2

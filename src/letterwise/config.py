@@ -107,7 +107,7 @@ class TrainingConfig(Section):
     """Steps between resumable checkpoints."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute type; 'auto' takes bfloat16 where the processor multiplies it natively."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
     """torch.compile of the repeated layers; 'auto' compiles when the run is long enough to repay it."""
 
 

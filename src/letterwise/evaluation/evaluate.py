@@ -107,16 +107,18 @@ def evaluate_model(
     session = _Session(role, load, tokenizer, settings, identity, pieces_folder, on_items)
     spelling: list[pd.DataFrame] = []
     answers: list[pd.DataFrame] = []
+    questioned_words = {question.word for question in items.questions}
+    # A word has the same room in either task, so that its spelling does not depend on what else is asked.
+    longest = max(map(len, [*items.words, *questioned_words]), default=1)
     if "spelling" in tasks:
-        spelling.append(session.spell(items.words, "held_out"))
-        spelling.append(session.spell(items.training_tokens, "training_tokens"))
+        spelling.append(session.spell(items.words, "held_out", longest))
+        longest_token = max(map(len, items.training_tokens), default=1)
+        spelling.append(session.spell(items.training_tokens, "training_tokens", longest_token))
     if "position_count" in tasks:
-        asked = sorted({question.word for question in items.questions} - set(items.words))
-        if "spelling" not in tasks:
-            asked = sorted({question.word for question in items.questions})
+        asked = sorted(questioned_words - set(items.words) if "spelling" in tasks else questioned_words)
         needs_spelling = any(mode != "direct" for mode in settings.modes)
         if needs_spelling and asked:
-            questioned = session.spell(asked, "questioned")
+            questioned = session.spell(asked, "questioned", longest)
             if "spelling" in tasks:
                 spelling.append(questioned)
         answers.extend(session.answer(items.questions, mode) for mode in settings.modes)
@@ -166,9 +168,9 @@ class _Session:
             self._engine = TransformersEngine(self.load(), self.tokenizer, self.settings.batch_size)
         return self._engine
 
-    def spell(self, words: Sequence[str], subset: Subset) -> pd.DataFrame:
+    def spell(self, words: Sequence[str], subset: Subset, longest: int) -> pd.DataFrame:
         """Spelling rows of the words; the spellings stay at hand for the answer modes."""
-        limit = spelling_token_limit(self.tokenizer, max(map(len, words), default=1))
+        limit = spelling_token_limit(self.tokenizer, longest)
         lengths = [len(pieces) for pieces in tokens_in_context(self.tokenizer, SPELLING_CONTEXT, words)]
 
         def rows(chunk: range) -> list[dict[str, Any]]:
@@ -215,8 +217,9 @@ class _Session:
             chunk = range(start, min(start + PIECE, total))
             path = self.folder / f"{self.role}-{key}-{start:06d}.parquet"
             if not path.is_file():
+                answered = pd.DataFrame(rows(chunk))
                 with atomic_path(path) as temporary:
-                    pd.DataFrame(rows(chunk)).to_parquet(temporary)
+                    answered.to_parquet(temporary)
             tables.append(pd.read_parquet(path))
             self.on_items(len(chunk))
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -209,7 +209,7 @@ def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry
 
 def _compiles(settings: TrainingConfig, packed: PackedRows, device: torch.device, say: Callable[[str], None]) -> bool:
     tokens = settings.max_steps * settings.batch_size * settings.gradient_accumulation * settings.row_length
-    worth_it = settings.compile == "on" or (
+    worth_it = settings.compile is True or (
         settings.compile == "auto" and device.type != "mps" and tokens >= COMPILE_REPAYS_AFTER_TOKENS
     )
     if worth_it:
