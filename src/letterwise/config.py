@@ -55,6 +55,8 @@ class DataConfig(Section):
     """How far training favours tokens that other dictionary words are made of: a token's share of the texts is
     proportional to (uses + 0.2) to this power, where uses counts dictionary words outside validation and test; 0 deals
     all tokens evenly."""
+    split_form_share: float = Field(0.5, ge=0, le=1)
+    """Share of the texts whose word stands in a surface form (leading space, capital) that is not a single token."""
     count_questions: int = Field(1000, ge=1)
     """Letter-count questions for each of validation and test."""
     position_questions: int = Field(1000, ge=1)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -38,6 +39,9 @@ from letterwise.words.splits import HeldOutWords
 from letterwise.words.vocabulary import LetterToken, training_words
 
 SPLITS = ("validation", "test")
+SHORTEST_SPLIT_WORD = 4
+"""Letters; of shorter words the tokenizer mostly leaves single letters."""
+Item = TypeVar("Item")
 
 SPELLING_FEATURES = Features(
     {
@@ -107,30 +111,48 @@ def _training_rows(
     rng = random.Random(f"{seed} training texts")
     templates = (*SPELLING_TEMPLATES, *(LENGTH_TEMPLATES if config.length_sentences else ()))
     deck: list[SpellingTemplate] = []
+    split_forms = split_surface_forms(tokens)
+    from_split = round(config.train_examples * config.split_form_share) if split_forms else 0
     weights = [(uses.get(token.token, 0) + 0.2) ** config.use_exponent for token in tokens]
-    for number, token in enumerate(_deal_words(tokens, weights, config.train_examples, seed)):
+    surfaces = [
+        *(token.token for token in _deal(tokens, weights, config.train_examples - from_split, seed)),
+        *_deal(split_forms, [1.0] * len(split_forms), from_split, seed),
+    ]
+    rng.shuffle(surfaces)
+    for number, surface in enumerate(surfaces):
         if not deck:
             deck = rng.sample(templates, len(templates))
         template = deck.pop()
-        letters = list(token.letters)
+        letters = list(surface.strip())
         if template in LENGTH_TEMPLATES:
             template = with_length(template, letters)
-        yield _row(f"train-{number:07d}", token.token, template, template.render(token.token, letters))
+        yield _row(f"train-{number:07d}", surface, template, template.render(surface, letters))
 
 
-def _deal_words(
-    tokens: Sequence[LetterToken], weights: Sequence[float], total: int, seed: int
-) -> Iterator[LetterToken]:
-    """Deal `total` words in proportion to their weights, each as often as its share allows, in random order.
+def split_surface_forms(tokens: Sequence[LetterToken]) -> list[str]:
+    """The training words in those surface forms (leading space, capital) that are not tokens themselves, sorted.
 
-    Systematic resampling: a word with the share of 2.3 texts gets two or three, never none.
+    The tokenizer splits them, as it does held-out words, so that the model also learns to spell across tokens; the
+    words are the same.
     """
+    known = {token.token for token in tokens}
+    words = {token.letters.lower() for token in tokens if token.char_length >= SHORTEST_SPLIT_WORD}
+    forms = {form for word in words for form in (word, f" {word}", word.capitalize(), f" {word.capitalize()}")}
+    return sorted(forms - known)
+
+
+def _deal(items: Sequence[Item], weights: Sequence[float], total: int, seed: int) -> list[Item]:
+    """Deal `total` items in proportion to their weights, each as often as its share allows.
+
+    Systematic resampling: an item with the share of 2.3 comes two or three times, never not at all.
+    """
+    if not total:
+        return []
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(tokens))
+    order = rng.permutation(len(items))
     edges = np.cumsum(np.asarray(weights)[order])
     picks = np.searchsorted(edges, (np.arange(total) + rng.random()) * edges[-1] / total, side="right")
-    for pick in rng.permutation(np.minimum(picks, len(tokens) - 1)):
-        yield tokens[order[pick]]
+    return [items[order[pick]] for pick in np.minimum(picks, len(items) - 1)]
 
 
 def _row(identity: str, surface: str, template: SpellingTemplate, example: SpellingExample) -> dict[str, str]:
