@@ -67,6 +67,9 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrain
         n_layer=2,
         n_head=2,
         n_positions=512,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
         bos_token_id=end,
         eos_token_id=end,
     )

@@ -103,17 +103,16 @@ def load_checkpoint(folder: Path, optimizer: AdapterOptimizer, identity: str) ->
     progress_file = folder / LAST / "progress.json"
     if not progress_file.is_file():
         return None
-    progress = Progress(**read_json(progress_file))
-    if progress.identity != identity or (progress.best_step and not (folder / BEST).is_dir()):
+    saved = read_json(progress_file)
+    if saved.get("identity") != identity or (saved.get("best_step") and not (folder / BEST).is_dir()):
         return None
     try:
+        progress = Progress(**saved)
         state = torch.load(folder / LAST / "optimizer.pt", weights_only=True)
         optimizer.load_state_dict(state)
         torch.set_rng_state(state["random"])
     except Exception as error:  # a truncated or foreign file raises many kinds
-        raise LetterwiseError(
-            f"The checkpoint {folder / LAST} is broken ({error}); delete it to start anew."
-        ) from error
+        raise LetterwiseError(f"The checkpoint {folder / LAST} is broken; delete it to start anew.") from error
     return progress
 
 

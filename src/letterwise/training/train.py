@@ -123,7 +123,7 @@ def train(
     progress = resumed or Progress(identity=identity)
     log = TrainingLog(config.run_folder / "training_log.jsonl", role, resumed.step if resumed else -1)
     total = min(max_steps or settings.max_steps, settings.max_steps)
-    if resumed and not resumed.finished:
+    if 0 < progress.step < total and not progress.finished:
         say(f"Going on with {role} at step {progress.step} of {total}.")
     step_function = TrainingStep(model, packed, settings, config.seed, _compiles(settings, packed, device, say))
     if not resumed:
@@ -149,20 +149,19 @@ def train(
         log.add(entry)
         tracker.log({"loss": loss, "grad_norm": norm, "tokens": progress.tokens}, progress.step)
         on_step(StepFigures(progress.step, total, loss, tokens / seconds))
+        progress.finished = progress.step == settings.max_steps
         last = progress.step == total
         if last or progress.step % settings.evaluate_every == 0:
             _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
-            if role == "finetuned" and (progress.best_step == progress.step or not (folder / BEST).is_dir()):
-                progress.best_step = progress.step
+            if role == "finetuned" and progress.best_step == progress.step:
                 save_adapter(model, base, folder / BEST)
             patience = settings.early_stopping_patience
             if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
                 say(f"Stopped at step {progress.step}: no better spelling for {patience} evaluations.")
-                last = True
+                progress.finished = last = True
         if last and role == "control":
             progress.best_step = progress.step
             save_adapter(model, base, folder / BEST)
-        progress.finished = last
         if last or progress.step % settings.checkpoint_every == 0:
             save_checkpoint(folder, model, base, optimizer, progress)
     return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
@@ -189,12 +188,13 @@ def _evaluate(
     with torch.compiler.set_stance("force_eager"):  # its shapes vary, and compiling each would cost more than it saves
         measured = evaluate(model)
     model.train()
-    accuracy = measured.metrics["spelling_accuracy"]
-    progress.evaluations_without_gain = (
-        0 if accuracy > progress.best_accuracy else progress.evaluations_without_gain + 1
-    )
-    if accuracy >= progress.best_accuracy:  # of equals the later one, which has seen more
-        progress.best_accuracy, progress.best_step = accuracy, progress.step
+    if progress.step:  # the untrained adapter is no candidate
+        accuracy = measured.metrics["spelling_accuracy"]
+        progress.evaluations_without_gain = (
+            0 if accuracy > progress.best_accuracy else progress.evaluations_without_gain + 1
+        )
+        if accuracy >= progress.best_accuracy:  # of equals the later one, which has seen more
+            progress.best_accuracy, progress.best_step = accuracy, progress.step
     log.add(
         _entry(role, seed, progress).model_copy(update={"evaluation": measured.metrics, "evaluation_n": measured.n})
     )

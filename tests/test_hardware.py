@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from letterwise import hardware
+
+CPU = torch.device("cpu")
+
+
+def test_what_this_machine_is() -> None:
+    assert hardware.cpu_name()
+    assert 1 <= hardware.cpu_cores() <= (os.cpu_count() or 1)
+    assert hardware.memory_gib() > 0.5
+    assert hardware.cpu_features() == sorted(hardware.cpu_features())
+
+
+def test_a_chosen_number_type_is_kept() -> None:
+    assert hardware.choose_dtype(CPU, "float32") == torch.float32
+    assert hardware.choose_dtype(CPU, "bfloat16") == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("features", "dtype"),
+    [(["amx_tile", "avx2"], torch.bfloat16), (["avx512_bf16"], torch.bfloat16), (["avx2"], torch.float32)],
+)
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, features: list[str], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_features", lambda: features)
+    assert hardware.choose_dtype(CPU) == dtype
+
+
+@pytest.mark.parametrize(("cuda", "mps", "device"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_best_device_is_chosen(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert hardware.choose_device().type == device
