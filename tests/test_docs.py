@@ -1,0 +1,397 @@
+"""The documents: what they link to, name and show exists, and every figure is that of a recorded run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from letterwise.cli import app
+from letterwise.config import ExperimentConfig, dump_config, load_config
+from letterwise.errors import LetterwiseError
+from letterwise.files import sha256_file, write_json
+from letterwise.reporting.summary import conclusion, headline_markdown
+from letterwise.results import (
+    DataAudit,
+    Difference,
+    Environment,
+    Estimate,
+    EvaluationResults,
+    ModelResults,
+    ResultsModel,
+    TrainingLogEntry,
+    TransferResults,
+    read_results,
+    read_training_log,
+    write_results,
+)
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = DOCUMENTS[0].read_text(encoding="utf-8")
+COMMANDS = {
+    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    | {"--help"}
+    for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+}
+ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generated, update_results = load("generated"), load("update_results")
+
+
+def without_cog(text: str) -> str:
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def code_blocks(text: str) -> list[str]:
+    return re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def code_spans(text: str) -> list[str]:
+    prose = re.sub(r"^```.*?^```$", "", without_cog(text), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", prose)
+
+
+def anchors(text: str) -> set[str]:
+    """Names that GitHub gives to the headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def typed_commands(text: str, program: str) -> Iterator[list[str]]:
+    """What is typed after `program` in code blocks and code spans."""
+    for line in [*code_spans(text), *(line for block in code_blocks(text) for line in block.splitlines())]:
+        if line.startswith(f"{program} "):
+            yield shlex.split(line, comments=True)[1:]
+
+
+def expanded(path: str) -> list[str]:
+    """'a/{b,c}' → 'a/b', 'a/c'."""
+    pieces = [piece.split(",") for piece in re.split(r"[{}]", path)]
+    return ["".join(choice) for choice in product(*pieces)]
+
+
+def run_layout() -> set[str]:
+    """Every path that the README says a run leaves."""
+    (block,) = (block for block in code_blocks(README) if block.startswith("results/<run_name>/"))
+    paths, top = set(), ""
+    for line in block.splitlines():
+        path = line.split()[0]
+        top = "" if not line.startswith(" ") else top
+        paths.update(expanded(top + path))
+        top = path if path.endswith("<run_name>/") else top
+    return paths
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_image_leads_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith("https://"):
+            name, _, anchor = target.partition("#")
+            linked = document.parent / name if name else document
+            assert linked.exists(), f"{document.name} links to {target}"
+            assert not anchor or anchor in anchors(linked.read_text(encoding="utf-8")), f"{target} has no such heading"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_and_option_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name, *arguments in typed_commands(text, "letterwise"):
+        assert name in COMMANDS, f"there is no `letterwise {name}`"
+        given = {argument for argument in arguments if argument.startswith("-")}
+        assert given <= COMMANDS[name], f"`letterwise {name}` has no {given - COMMANDS[name]}"
+        if "--config" in arguments:
+            load_config(ROOT / arguments[arguments.index("--config") + 1])
+    made = {target for target, *_ in filter(None, typed_commands(text, "make"))}
+    assert made <= set(targets), f"make has no target {made - set(targets)}"
+    lone_options = {span.split()[0] for span in code_spans(text) if span.startswith("--")}
+    assert lone_options <= set().union(*COMMANDS.values())
+
+
+def test_the_readme_shows_every_command() -> None:
+    headings = " ".join(re.findall(r"^### .+: (.+)$", README, re.MULTILINE))
+    assert set(re.findall(r"`(?:letterwise )?(\w+)`", headings)) == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_named_is_in_the_repository_or_in_a_run_folder(document: Path) -> None:
+    in_run = {path.removeprefix("results/<run_name>/") for path in run_layout()}
+    in_run |= {Path(path).name for path in in_run} | {"adapter_config.json", "tokenizer.json"}
+    named = re.compile(
+        r"(?:src|docs|configs|tests|benchmarks)/[\w./-]*|[\w./-]+\.(?:md|ya?ml|jsonl?|py|parquet|png|toml|cff)"
+    )
+    for span in code_spans(document.read_text(encoding="utf-8")):
+        if named.fullmatch(span):
+            found = [
+                *ROOT.glob(span),
+                *document.parent.glob(span),
+                *(ROOT / "src" / "letterwise").rglob(Path(span).name),
+            ]
+            assert found or span in in_run, f"{document.name} names {span}"
+
+
+def test_what_a_run_leaves_is_what_the_code_writes() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "letterwise").rglob("*.py"))
+    for path in run_layout():
+        name = Path(path).name
+        if name != "<run_name>":
+            if path.endswith(".parquet") and "/data/" in path:
+                name = Path(path).stem  # files are named after splits, and folders after configs
+            assert re.search(rf'["/]{re.escape(name)}"', source), f"nothing writes {path}"
+
+
+def test_the_python_in_the_readme_runs(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    shutil.copytree(tiny_llama, tmp_path / "merged")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert re.fullmatch(r"[a-z]*\n", capsys.readouterr().out)
+
+
+def test_every_setting_is_explained() -> None:
+    tables = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    settings = yaml.safe_load(dump_config(ExperimentConfig(run_name="any")))
+    for key, value in settings.items():
+        for name in value if isinstance(value, dict) else [key]:
+            assert re.search(rf"^\| `{name}` \| .+ \| .+ \| .{{5,}} \|$", tables, re.MULTILINE), (
+                f"{name} is not explained"
+            )
+
+
+def recorded_runs() -> list[Path]:
+    return sorted(path for path in (ROOT / "docs" / "results").glob("*") if path.is_dir())
+
+
+def test_recorded_runs_can_be_read() -> None:
+    for folder in recorded_runs():
+        files = {Path(name).name for name in update_results.FILES}
+        assert {path.name for path in folder.iterdir()} == files
+        kinds: dict[str, type[ResultsModel]] = {
+            "evaluation_results.json": EvaluationResults,
+            "transfer.json": TransferResults,
+            "environment.json": Environment,
+            "data_audit.json": DataAudit,
+        }
+        for name, kind in kinds.items():
+            read_results(folder / name, kind)
+        assert read_results(folder / "data_audit.json", DataAudit).passed
+        assert read_training_log(folder / "training_log.jsonl")
+        assert load_config(folder / "config.yaml").run_name == folder.name
+
+
+def test_figures_of_recorded_runs_are_small() -> None:
+    assert sum(path.stat().st_size for folder in recorded_runs() for path in folder.glob("*.png")) < 1_000_000
+
+
+def test_the_readme_shows_the_recorded_run() -> None:
+    folder = generated.recorded_run()
+    if folder is None:
+        assert generated.NO_RUN in README
+    else:
+        assert headline_markdown(folder) in README
+        raw = json.loads((folder / "evaluation_results.json").read_text(encoding="utf-8"))
+        transfer = read_results(folder / "transfer.json", TransferResults)
+        assert conclusion(EvaluationResults.model_validate(raw), transfer) in README
+        (row,) = re.findall(r"^\| spelling_accuracy \|.*$", README, re.MULTILINE)
+        for model in ("base_model", "control_model", "finetuned_model"):
+            assert f"| {raw[model]['metrics']['spelling_accuracy']:.1%} [" in row
+
+
+@pytest.fixture
+def finished_run(tmp_path: Path) -> Path:
+    """A run folder such as `letterwise run` leaves: spelling rose from 10% to 40%, questions stayed at 25%."""
+    folder = tmp_path / "runs" / "quick"
+    metrics = ("spelling_accuracy", "letter_count_accuracy", "letter_position_accuracy")
+
+    def model(revision: str, spelling: float) -> ModelResults:
+        values = dict(zip(metrics, (spelling, 0.25, 0.25), strict=True))
+        intervals = {metric: (value - 0.05, value + 0.05) for metric, value in values.items()}
+        return ModelResults(
+            id="tiny", revision=revision[:16], metrics=values, intervals=intervals, n=dict.fromkeys(metrics, 100)
+        )
+
+    gains = dict(zip(metrics, (0.3, 0.0, 0.0), strict=True))
+    results = EvaluationResults(
+        split="test",
+        base_model=model("base", 0.1),
+        finetuned_model=model(ADAPTERS["finetuned"], 0.4),
+        control_model=model(ADAPTERS["control"], 0.1),
+        significance={
+            f"{first}_to_finetuned": [
+                Difference(
+                    metric=metric,
+                    first=first,
+                    second="finetuned",
+                    difference=gain,
+                    interval=(gain - 0.02, gain + 0.02),
+                    p_value=0.0001 if gain else 1.0,
+                    n=100,
+                )
+                for metric, gain in gains.items()
+            ]
+            for first in ("base", "control")
+        },
+    )
+    nothing = Estimate(value=None, reason="There are too few checkpoints.")
+    transfer = TransferResults(
+        correlation={"letter_count": nothing},
+        item_phi={},
+        item_table={},
+        transfer_efficiency={},
+        control_adjusted_gain={
+            key: Estimate(value=gains[metric], interval=(gains[metric] - 0.02, gains[metric] + 0.02), n=100)
+            for key, metric in update_results.GAINS.items()
+        },
+        generalization=Estimate(value=0.8, interval=(0.7, 0.9), n=100),
+        checkpoints=[],
+    )
+    audit = DataAudit(
+        seed=0,
+        n={"training_words": 5000, "training_surface_forms": 9000, "training_texts": 10000}
+        | {"validation_words": 100, "test_words": 100},
+        overlaps={"train∩test": 0},
+        purity_violations={"digit": 0},
+        single_token_held_out_words=0,
+        template_shares={"plain_colon": 1.0},
+        answer_distribution={},
+        excluded_training_tokens={},
+        checksums={},
+        length_sentences=False,
+        passed=True,
+    )
+    environment = Environment(
+        **dict.fromkeys(("letterwise", "python", "platform", "device", "dtype", "base_model", "base_revision"), "any"),
+        **{"created": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef", "packages": {}, "seeds": {}},
+        **{"cpu": "A Processor", "cores": 2, "cpu_features": [], "memory_gib": 8.0, "gpu": None},
+    )
+    write_results(folder / "evaluation_results.json", results)
+    write_results(folder / "transfer.json", transfer)
+    write_results(folder / "data_audit.json", audit)
+    write_results(folder / "environment.json", environment)
+    (folder / "config.yaml").write_text(dump_config(ExperimentConfig(run_name="quick")))
+    write_log(folder, steps=4)
+    for name in update_results.FILES:
+        if name.endswith(".png"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(b"a picture")
+    outputs = {"data": "data_audit.json", "evaluate": "evaluation_results.json", "transfer": "transfer.json"}
+    for step in update_results.STEPS:
+        checksums = {name: sha256_file(folder / name) for name in [outputs.get(step)] if name}
+        if step.startswith("train-"):
+            checksums[update_results.ADAPTER] = ADAPTERS[step.removeprefix("train-")]
+        write_json(folder / ".steps" / f"{step}.json", {"inputs": "any", "outputs": checksums})
+    return folder
+
+
+def write_log(folder: Path, steps: int) -> None:
+    entries = [
+        TrainingLogEntry(
+            model=model,
+            seed=0,
+            step=step,
+            tokens=step * 500,
+            seconds=step * 30.0,
+            loss=1.0,
+            evaluation={"spelling_accuracy": 0.1 * step / steps} if step % 4 == 0 else None,
+            evaluation_n={"spelling_accuracy": 60} if step % 4 == 0 else None,
+        )
+        for model in ("finetuned", "control")
+        for step in range(steps + 1)
+    ]
+    log = "".join(f"{entry.model_dump_json()}\n" for entry in entries)
+    (folder / "training_log.jsonl").write_text(log, encoding="utf-8")
+
+
+def test_a_finished_run_is_copied_and_shown(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
+    assert generated.headline() == generated.transfer_table() == generated.NO_RUN
+    copied = update_results.copy_results(finished_run, tmp_path / "results")
+    assert {path.name for path in copied.iterdir()} == {Path(name).name for name in update_results.FILES}
+    assert (copied / "training_log.jsonl").read_bytes() == (finished_run / "training_log.jsonl").read_bytes()
+    assert generated.recorded_run() == copied
+    headline = generated.headline()
+    assert headline_markdown(copied) in headline
+    assert "rose from 10.0% [5.0, 15.0] to 40.0% [35.0, 45.0]" in headline
+    assert "![" in headline
+    assert "(results/quick/model_bars.png)" in headline
+    assert "(results/quick/answer_modes.png)" in generated.answer_modes()
+    assert "commit 0123456789ab." in headline
+    assert "tuned adapter 2.0 minutes (4 steps, 2,000 tokens)" in generated.quick_run_time()
+    assert "5,000 training words in 9,000 surface forms gave 10,000 texts" in generated.audit_summary()
+    assert "| 4 | 2,000 | 10.0% |" in generated.training_progress()
+    assert "| `correlation` | letter_count | There are too few checkpoints. | – |" in generated.transfer_table()
+    assert "| `control_adjusted_gain` | spelling | 0.300 [0.280, 0.320] | 100 |" in generated.transfer_table()
+
+
+def test_the_standard_run_is_preferred(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
+    update_results.copy_results(finished_run, tmp_path / "results")
+    standard = update_results.copy_results(
+        finished_run.rename(finished_run.with_name("standard")), tmp_path / "results"
+    )
+    assert generated.recorded_run() == standard
+
+
+def test_a_long_training_log_is_thinned_to_its_evaluations(finished_run: Path, tmp_path: Path) -> None:
+    write_log(finished_run, steps=400)
+    copied = update_results.copy_results(finished_run, tmp_path / "results")
+    steps = [entry.step for entry in read_training_log(copied / "training_log.jsonl")]
+    assert steps == 2 * list(range(0, 401, 4))
+
+
+def test_an_unfinished_run_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    (finished_run / ".steps" / "transfer.json").unlink()
+    with pytest.raises(LetterwiseError, match="step transfer is missing"):
+        update_results.copy_results(finished_run, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_changed_file_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    with (finished_run / "evaluation_results.json").open("a") as stream:
+        stream.write("\n")
+    with pytest.raises(LetterwiseError, match="changed after step evaluate"):
+        update_results.copy_results(finished_run, tmp_path / "results")
+
+
+def test_a_run_trained_again_after_its_evaluation_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    record = finished_run / ".steps" / "train-control.json"
+    write_json(record, {"inputs": "any", "outputs": {update_results.ADAPTER: "c" * 64}})
+    with pytest.raises(LetterwiseError, match="without the adapter of step train-control"):
+        update_results.copy_results(finished_run, tmp_path / "results")
+
+
+def test_a_transfer_analysis_of_an_earlier_evaluation_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    path = finished_run / "transfer.json"
+    transfer = read_results(path, TransferResults)
+    transfer.control_adjusted_gain["letter_count"].value = 0.5
+    write_results(path, transfer)
+    write_json(finished_run / ".steps" / "transfer.json", {"inputs": "any", "outputs": {path.name: sha256_file(path)}})
+    with pytest.raises(LetterwiseError, match="not of the last evaluation"):
+        update_results.copy_results(finished_run, tmp_path / "results")
