@@ -103,8 +103,8 @@ def audit_summary(folder: Path) -> str:
     audit = read_results(folder / "data_audit.json", DataAudit)
     n = audit.n
     return (
-        f"In run `{folder.name}`: {n['training_words']:,} training words in {n['training_surface_forms']:,} surface "
-        f"forms gave {n['training_texts']:,} texts; {n['validation_words']:,} validation and {n['test_words']:,} test "
+        f"In run `{folder.name}`: {n['training_words']:,} training words, {n['training_surface_forms']:,} tokens, "
+        f"gave {n['training_texts']:,} texts; {n['validation_words']:,} validation and {n['test_words']:,} test "
         f"words are held out. {sum(audit.overlaps.values())} words are shared between any two of these sets, "
         f"{sum(audit.purity_violations.values())} texts are impure."
     )

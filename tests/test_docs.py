@@ -344,7 +344,7 @@ def test_a_finished_run_is_copied_and_shown(
     assert "(results/quick/answer_modes.png)" in generated.answer_modes()
     assert "commit 0123456789ab." in headline
     assert "tuned adapter 2.0 minutes (4 steps, 2,000 tokens)" in generated.quick_run_time()
-    assert "5,000 training words in 9,000 surface forms gave 10,000 texts" in generated.audit_summary()
+    assert "5,000 training words, 9,000 tokens, gave 10,000 texts" in generated.audit_summary()
     assert "| 4 | 2,000 | 10.0% |" in generated.training_progress()
     assert "| `correlation` | letter_count | There are too few checkpoints. | – |" in generated.transfer_table()
     assert "| `control_adjusted_gain` | spelling | 0.300 [0.280, 0.320] | 100 |" in generated.transfer_table()
