@@ -92,7 +92,8 @@ def override(config: ExperimentConfig, values: Mapping[str, object]) -> Experime
         return ExperimentConfig.model_validate({**config.model_dump(), **values})
     except ValidationError as error:
         first = error.errors()[0]
-        raise LetterwiseError(f"--{'-'.join(map(str, first['loc'])).replace('_', '-')}: {first['msg']}.") from error
+        option = str(first["loc"][-1]).replace("_", "-")
+        raise LetterwiseError(f"--{option}: {first['msg']} (got {first['input']!r}).") from error
 
 
 @app.callback(invoke_without_command=True)
@@ -139,7 +140,7 @@ def data(
 ) -> None:
     """Build the spelling texts and the questions, and prove that nothing leaks.
 
-    Writes data/spelling/*.parquet, data/position_count/*.parquet and data_audit.json. A build that would leak fails
+    Writes `data/spelling/*.parquet`, `data/position_count/*.parquet` and data_audit.json. A build that would leak fails
     and names the word or text.
     """
     from letterwise.pipeline import data_step, words_step
@@ -218,7 +219,8 @@ def evaluate(
         adapters = run_adapters(run_)
     if output is None and (model or adapter or split or limit or tasks != TASKS):
         parts = [task.value, run_.config.evaluation.split, str(limit or "all")]
-        parts += [Path(name).name for name in (model, str(adapter) if adapter else None) if name]
+        parts += [Path(model).name] if model else []
+        parts += adapter.resolve().parts[-3:] if adapter else []  # such as quick, finetuned, best
         output = run_.folder / "evaluations" / "-".join(parts)
     run_.execute(evaluate_step(run_, adapters, tasks, output))
     folder = output or run_.folder
@@ -270,7 +272,8 @@ def run(
 ) -> None:
     """Do everything: words, data, training, control, evaluation, transfer; then print the result.
 
-    Steps whose inputs did not change are skipped, and an interrupted one goes on where it stopped.
+    Writes results/<run_name>/ and checkpoints/<run_name>/. Steps whose inputs did not change are skipped, and an
+    interrupted one goes on where it stopped.
     """
     from letterwise.pipeline import run_all
     from letterwise.reporting.summary import conclusion
@@ -314,7 +317,10 @@ def doctor(
         "results"
     ),
 ) -> None:
-    """Say what this machine can do for letterwise, and what it lacks."""
+    """Say what this machine can do for letterwise, and what it lacks.
+
+    Looks at processor, memory, disk, GPU, compiler, network and keys; writes nothing, and shows no key's value.
+    """
     from letterwise.doctor import examine
 
     marks = {"good": "[green]✓[/]", "lacking": "[yellow]![/]", "info": "·"}

@@ -59,6 +59,8 @@ class Step:
     inputs: Any
     outputs: Sequence[Path]
     work: Callable[[], None]
+    folder: Path | None = None
+    """Where its record, the configuration and the environment are kept; None: the run folder."""
 
 
 class Run:
@@ -87,24 +89,22 @@ class Run:
 
     def execute(self, step: Step) -> bool:
         """Do a step unless it is done already; returns whether there was anything to do."""
-        record = self.folder / ".steps" / f"{step.name}.json"
+        folder = step.folder or self.folder
+        record = folder / ".steps" / f"{step.name}.json"
         inputs = fingerprint([__version__, step.inputs])
         if record.is_file():
             done = read_json(record)
-            unchanged = _checksums(self.folder, step.outputs) == done["outputs"]
+            unchanged = _checksums(folder, step.outputs) == done["outputs"]
             if done["inputs"] == inputs and unchanged and None not in done["outputs"].values():
                 self.terminal.say(f"{step.name}: up to date")
                 return False
         self.terminal.say(f"{step.name}: …")
-        self._describe()
+        make_folder(folder)
+        write_text(folder / "config.yaml", dump_config(self.config))
+        write_results(folder / "environment.json", describe_environment(self.config, self.base))
         step.work()
-        write_json(record, {"inputs": inputs, "outputs": _checksums(self.folder, step.outputs)})
+        write_json(record, {"inputs": inputs, "outputs": _checksums(folder, step.outputs)})
         return True
-
-    def _describe(self) -> None:
-        make_folder(self.folder)
-        write_text(self.folder / "config.yaml", dump_config(self.config))
-        write_results(self.folder / "environment.json", describe_environment(self.config, self.base))
 
 
 def _checksums(folder: Path, outputs: Sequence[Path]) -> dict[str, str | None]:
@@ -159,6 +159,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
     config = run.config
 
     def work() -> None:
+        make_folder(config.checkpoint_folder)  # better refused now than at the first checkpoint
         spelling, position_count = load_data(run.data_folder)
         count = config.training.evaluation_words
         words = spelling["validation"]["word"][:count]
@@ -203,6 +204,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
 
     train_file = run.data_folder / "spelling" / "train.parquet"
     sections = config.model_dump(mode="json", include={"lora", "training", "seed"})
+    sections["training"].pop("checkpoint_every")  # changes nothing but where an interrupted training goes on
     inputs: list[Any] = [sections, _checksums(run.folder, [train_file]), run.base.revision]
     if role == "control":
         inputs.append(_steps_taken(run))
@@ -292,8 +294,7 @@ def evaluate_step(
         _checksums(run.folder, _data_files(run)),
     ]
     outputs = [folder / "evaluation_results.json", *tables.values()]
-    name = "evaluate" if folder == run.folder else f"evaluate-{folder.name}"
-    return Step(name, inputs, outputs, work)
+    return Step("evaluate", inputs, outputs, work, folder)
 
 
 def _items(run: Run) -> EvaluationItems:
@@ -324,10 +325,11 @@ def transfer_step(run: Run) -> Step:
     log = run.folder / "training_log.jsonl"
     results = run.folder / "evaluation_results.json"
 
+    for path in (*tables, log, results):
+        if not path.is_file():
+            raise LetterwiseError(f"{path} does not exist; run the steps train and evaluate first.")
+
     def work() -> None:
-        for path in (*tables, log):
-            if not path.is_file():
-                raise LetterwiseError(f"{path} does not exist; run the steps train and evaluate first.")
         spelling, position_count = (pd.read_parquet(path) for path in tables)
         transfer = analyse_transfer(
             spelling, position_count, read_training_log(log), config.seed, config.evaluation.bootstrap_samples
