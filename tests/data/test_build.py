@@ -10,12 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise.config import DataConfig
 from letterwise.data.audit import ALL_IMPURE_WORDS, impurities
-from letterwise.data.build import build_data, load_data, load_questions
+from letterwise.data.build import build_data, load_data, load_questions, split_surface_forms
 from letterwise.data.word_lists import few_shot_words, read_words
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.results import DataAudit
 from letterwise.tasks.spelling import LENGTH_WORDS, SPELLING_TEMPLATES, parse_spelling
+from letterwise.words.vocabulary import LetterToken
 
 SETTINGS = DataConfig(train_examples=400, count_questions=40, position_questions=40)
 
@@ -64,7 +65,7 @@ def test_training_texts_are_about_training_words_only(data_folder: Path, words_f
     tokens, held_out, _ = read_words(words_folder)
     spelling, _ = load_data(data_folder)
     rows = spelling["train"].to_list()
-    assert {row["surface"] for row in rows} <= {token.token for token in tokens}
+    assert {row["word"].lower() for row in rows} <= {token.letters.lower() for token in tokens}
     reserved = {*held_out.validation, *held_out.test, *few_shot_words(), *ALL_IMPURE_WORDS}
     assert not {row["word"].lower() for row in rows} & reserved
     assert all(impurities(row["text"]) == [] for row in rows)
@@ -96,7 +97,14 @@ def test_every_word_is_dealt_and_useful_ones_more_often(
     _, _, uses = read_words(words_folder)
 
     def dealt(exponent: float) -> Counter[str]:
-        build(tiny_tokenizer, words_folder, tmp_path / "data", train_examples=6000, use_exponent=exponent)
+        build(
+            tiny_tokenizer,
+            words_folder,
+            tmp_path / "data",
+            train_examples=6000,
+            use_exponent=exponent,
+            split_form_share=0.0,
+        )
         return Counter(load_data(tmp_path / "data")[0]["train"]["surface"])
 
     evenly, by_use = dealt(0.0), dealt(0.5)
@@ -105,6 +113,26 @@ def test_every_word_is_dealt_and_useful_ones_more_often(
     ranked = sorted(by_use, key=lambda surface: uses.get(surface, 0))
     rare, common = ranked[: len(ranked) // 4], ranked[-len(ranked) // 4 :]
     assert sum(by_use[surface] for surface in common) > 4 * sum(by_use[surface] for surface in rare)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_words_stands_in_forms_that_the_tokenizer_splits(
+    tmp_path: Path, words_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase, share: float
+) -> None:
+    tokens, _, _ = read_words(words_folder)
+    surfaces = {token.token for token in tokens}
+    build(tiny_tokenizer, words_folder, tmp_path / "data", split_form_share=share)
+    rows = load_data(tmp_path / "data")[0]["train"].to_list()
+    split = [row["surface"] for row in rows if row["surface"] not in surfaces]
+    assert len(split) == share * len(rows)
+    assert all(len(tiny_tokenizer.tokenize(surface)) > 1 for surface in split)
+    # The words themselves are those of the vocabulary.
+    assert {surface.strip().lower() for surface in split} <= {token.letters.lower() for token in tokens}
+
+
+def test_split_forms_are_the_usual_ones_of_words_long_enough() -> None:
+    tokens = [LetterToken(" straw", 1, 5), LetterToken("Straw", 2, 5), LetterToken("be", 3, 2)]
+    assert split_surface_forms(tokens) == [" Straw", "straw"]
 
 
 def test_held_out_words_are_asked_as_in_the_evaluation(data_folder: Path, words_folder: Path) -> None:
