@@ -50,7 +50,7 @@ class DataConfig(Section):
     """How much training text and how many questions to build."""
 
     train_examples: int = Field(30_000, ge=1)
-    """Training texts to build; words and templates are dealt out evenly."""
+    """Training texts to build, one word in each; templates are dealt out evenly."""
     use_exponent: float = Field(0.5, ge=0, le=1)
     """How far training favours tokens that other dictionary words are made of: a token's share of the texts is
     proportional to (uses + 0.2) to this power, where uses counts dictionary words outside validation and test; 0 deals
