@@ -33,6 +33,7 @@ FLOORS = (
     {"evaluation", "publishing"},
     {"api", "training"},
     {"run_environment", "doctor"},
+    {"run_folder"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

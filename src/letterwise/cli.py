@@ -25,7 +25,7 @@ from letterwise.errors import LetterwiseError
 from letterwise.reporting.console import Terminal
 
 if TYPE_CHECKING:
-    from letterwise.pipeline import Run
+    from letterwise.run_folder import Run
 
 EXIT_BAD_INPUT = 2
 
@@ -73,7 +73,7 @@ DEFAULT_CONFIG = Path("configs/experiment_config.yaml")
 
 
 def _open(config: Path, base_model: str | None, seed: int | None, run_name: str | None) -> Run:
-    from letterwise.pipeline import Run  # PyTorch takes seconds to import; --help should not
+    from letterwise.run_folder import Run  # PyTorch takes seconds to import; --help should not
 
     given = {"base_model": base_model, "seed": seed, "run_name": run_name}
     overrides = {key: value for key, value in given.items() if value is not None}

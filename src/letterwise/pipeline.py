@@ -6,18 +6,15 @@ Knows the order of the work and the layout of a run folder; the work itself is d
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from letterwise import __version__, hardware
-from letterwise.config import ExperimentConfig, dump_config
+from letterwise import hardware
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
@@ -30,9 +27,8 @@ from letterwise.evaluation.evaluate import (
 )
 from letterwise.evaluation.metrics import summarise
 from letterwise.evaluation.transfer import analyse_transfer
-from letterwise.files import atomic_path, fingerprint, make_folder, read_json, sha256_file, write_json, write_text
-from letterwise.models import BaseModel, check_adapter, load_adapter, load_model, load_tokenizer, resolve_base
-from letterwise.reporting.console import Terminal
+from letterwise.files import atomic_path, fingerprint, make_folder, sha256_file
+from letterwise.models import BaseModel, check_adapter, load_adapter, load_model
 from letterwise.reporting.figures import write_all_figures
 from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
@@ -45,75 +41,9 @@ from letterwise.results import (
     read_training_log,
     write_results,
 )
-from letterwise.run_environment import describe_environment
-from letterwise.training.state import BEST
+from letterwise.run_folder import Run, Step, checksums_of
 from letterwise.training.tracking import open_tracker
 from letterwise.training.train import TrainedRole, train
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: skipped when its inputs are those of the last time and its outputs are still there, unchanged."""
-
-    name: str
-    inputs: Any
-    outputs: Sequence[Path]
-    work: Callable[[], None]
-    folder: Path | None = None
-    """Where its record, the configuration and the environment are kept; None: the run folder."""
-
-
-class Run:
-    """One experiment on disk."""
-
-    def __init__(self, config: ExperimentConfig, terminal: Terminal | None = None) -> None:
-        self.config = config
-        self.terminal = terminal or Terminal()
-        self.folder = config.run_folder
-        self.words_folder = self.folder / "words"
-        self.data_folder = self.folder / "data"
-
-    @cached_property
-    def base(self) -> BaseModel:
-        """The base model, fetched when first wanted."""
-        return resolve_base(self.config.base_model, self.config.revision)
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer."""
-        return load_tokenizer(self.base)
-
-    def adapter(self, role: TrainedRole) -> Path:
-        """Where the trained adapter of a role lies."""
-        return self.config.checkpoint_folder / role / BEST
-
-    def execute(self, step: Step) -> bool:
-        """Do a step unless it is done already; returns whether there was anything to do."""
-        folder = step.folder or self.folder
-        record = folder / ".steps" / f"{step.name}.json"
-        inputs = fingerprint([__version__, step.inputs])
-        if record.is_file():
-            done = read_json(record)
-            unchanged = _checksums(folder, step.outputs) == done["outputs"]
-            if done["inputs"] == inputs and unchanged and None not in done["outputs"].values():
-                self.terminal.say(f"{step.name}: up to date")
-                return False
-        self.terminal.say(f"{step.name}: …")
-        make_folder(folder)
-        write_text(folder / "config.yaml", dump_config(self.config))
-        write_results(folder / "environment.json", describe_environment(self.config, self.base))
-        step.work()
-        write_json(record, {"inputs": inputs, "outputs": _checksums(folder, step.outputs)})
-        return True
-
-
-def _checksums(folder: Path, outputs: Sequence[Path]) -> dict[str, str | None]:
-    return {
-        path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name: (
-            sha256_file(path) if path.is_file() else None
-        )
-        for path in outputs
-    }
 
 
 def words_step(run: Run) -> Step:
@@ -142,7 +72,7 @@ def data_step(run: Run) -> Step:
         write_results(run.folder / "data_audit.json", audit)
         run.terminal.say(f"  {audit.n['training_texts']:,} training texts; audit: no overlap, spelling only")
 
-    words = _checksums(run.folder, [run.words_folder / TOKENS_FILE, run.words_folder / HELD_OUT_FILE])
+    words = checksums_of(run.folder, [run.words_folder / TOKENS_FILE, run.words_folder / HELD_OUT_FILE])
     outputs = [run.folder / "data_audit.json", *_data_files(run)]
     return Step("data", [config.data.model_dump(), config.seed, words, run.base.revision], outputs, work)
 
@@ -205,7 +135,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
     train_file = run.data_folder / "spelling" / "train.parquet"
     sections = config.model_dump(mode="json", include={"lora", "training", "seed"})
     sections["training"].pop("checkpoint_every")  # changes nothing but where an interrupted training goes on
-    inputs: list[Any] = [sections, _checksums(run.folder, [train_file]), run.base.revision]
+    inputs: list[Any] = [sections, checksums_of(run.folder, [train_file]), run.base.revision]
     if role == "control":
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)
@@ -291,7 +221,7 @@ def evaluate_step(
         config.seed,
         checksums,
         list(tasks),
-        _checksums(run.folder, _data_files(run)),
+        checksums_of(run.folder, _data_files(run)),
     ]
     outputs = [folder / "evaluation_results.json", *tables.values()]
     return Step("evaluate", inputs, outputs, work, folder)
@@ -338,7 +268,7 @@ def transfer_step(run: Run) -> Step:
         figures = write_all_figures(run.folder)
         run.terminal.say(f"  {len(figures)} figures")
 
-    inputs = [config.evaluation.bootstrap_samples, config.seed, _checksums(run.folder, [*tables, log, results])]
+    inputs = [config.evaluation.bootstrap_samples, config.seed, checksums_of(run.folder, [*tables, log, results])]
     return Step("transfer", inputs, [run.folder / "transfer.json"], work)
 
 
