@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from string import ascii_lowercase
 
 import pytest
@@ -37,6 +38,7 @@ def model(tiny_base: BaseModel, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     return model
 
 
+@cache
 @torch.inference_mode()
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], torch.Tensor]:
     """Greedy decoding without any cache: up to NEW_TOKENS tokens, and the probabilities behind each."""
@@ -94,9 +96,10 @@ def test_letter_probabilities_are_those_of_the_softmax(
             assert generation.token_texts[step] == tokenizer.decode([tokens[step]])
 
 
+@cache
 @torch.inference_mode()
 def brute_force(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answers: list[str]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answers: tuple[str, ...]
 ) -> list[float]:
     """Probability of each full text of prompt and answer, normalised over the answers."""
     logs = []
@@ -126,7 +129,7 @@ def test_scores_are_those_of_the_full_texts(
     scores = engine.score(MIXED_PROMPTS, candidates)
     for prompt, answers, probabilities in zip(MIXED_PROMPTS, candidates, scores, strict=True):
         assert sum(probabilities) == pytest.approx(1, abs=1e-5)
-        assert probabilities == pytest.approx(brute_force(model, tokenizer, prompt, answers), abs=1e-4)
+        assert probabilities == pytest.approx(brute_force(model, tokenizer, prompt, tuple(answers)), abs=1e-4)
 
 
 def test_a_candidate_that_merges_with_the_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
