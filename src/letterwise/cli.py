@@ -73,11 +73,12 @@ DEFAULT_CONFIG = Path("configs/experiment_config.yaml")
 
 
 def _open(config: Path, base_model: str | None, seed: int | None, run_name: str | None) -> Run:
-    from letterwise.run_folder import Run  # PyTorch takes seconds to import; --help should not
-
     given = {"base_model": base_model, "seed": seed, "run_name": run_name}
-    overrides = {key: value for key, value in given.items() if value is not None}
-    return Run(override(load_config(config), overrides))
+    settings = override(load_config(config), {key: value for key, value in given.items() if value is not None})
+    # PyTorch takes seconds to import: neither --help nor a mistake in the configuration should wait for it.
+    from letterwise.run_folder import Run
+
+    return Run(settings)
 
 
 def override(config: ExperimentConfig, values: Mapping[str, object]) -> ExperimentConfig:
@@ -116,11 +117,11 @@ def words(
 
     Writes words/tokens.json, words/held_out_words.json and a figure of token lengths, and prints their table.
     """
+    run_ = _open(config, base_model, seed, run_name)
     from letterwise.data.word_lists import read_words
     from letterwise.pipeline import words_step
     from letterwise.words.vocabulary import token_table
 
-    run_ = _open(config, base_model, seed, run_name)
     run_.execute(words_step(run_))
     tokens, _, _ = read_words(run_.words_folder)
     counts = token_table(tokens)
@@ -143,9 +144,9 @@ def data(
     Writes `data/spelling/*.parquet`, `data/position_count/*.parquet` and data_audit.json. A build that would leak fails
     and names the word or text.
     """
+    run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import data_step, words_step
 
-    run_ = _open(config, base_model, seed, run_name)
     run_.execute(words_step(run_))
     run_.execute(data_step(run_))
     run_.terminal.say(f"Written to {run_.data_folder}; audit in {run_.folder / 'data_audit.json'}")
@@ -166,10 +167,10 @@ def train(
 
     Writes checkpoints/<run_name>/<finetuned|control>/{last,best} and training_log.jsonl.
     """
+    run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import data_step, train_step, words_step
     from letterwise.training.train import TrainedRole
 
-    run_ = _open(config, base_model, seed, run_name)
     run_.execute(words_step(run_))
     run_.execute(data_step(run_))
     role: TrainedRole = "control" if control else "finetuned"
@@ -203,10 +204,10 @@ def evaluate(
     Needs the run's words and data. Writes predictions.parquet for each task and evaluation_results.json; an
     interrupted evaluation goes on where it stopped. Choose on `--split validation`; look at test words once.
     """
+    run_ = _open(config, model, seed, run_name)
     from letterwise.pipeline import evaluate_step, run_adapters
     from letterwise.results import TASKS, EvaluationResults, ModelRole, read_results
 
-    run_ = _open(config, model, seed, run_name)
     evaluation = run_.config.evaluation.model_dump()
     given = {"split": split and split.value, "limit": limit}
     evaluation.update({key: value for key, value in given.items() if value is not None})
@@ -239,10 +240,10 @@ def transfer(
 
     Needs the run's evaluation. Writes transfer.json and the figures of both tasks.
     """
+    run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import transfer_step
     from letterwise.results import TransferResults, read_results
 
-    run_ = _open(config, base_model, seed, run_name)
     run_.execute(transfer_step(run_))
     results = read_results(run_.folder / "transfer.json", TransferResults)
     table = Table("figure", "of", "value", "95% interval", "n", "why there is none", title="Transfer")
@@ -275,10 +276,10 @@ def run(
     Writes results/<run_name>/ and checkpoints/<run_name>/. Steps whose inputs did not change are skipped, and an
     interrupted one goes on where it stopped.
     """
+    run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import run_all
     from letterwise.reporting.summary import conclusion
 
-    run_ = _open(config, base_model, seed, run_name)
     results, transfer_results = run_all(run_)
     _print_summary(run_, results)
     run_.terminal.say(conclusion(results, transfer_results))

@@ -91,7 +91,7 @@ class TrainingConfig(Section):
     """A training text holds one to this many words, all in the same template, as a prompt with examples does."""
     gradient_accumulation: int = Field(1, ge=1)
     """Forward passes per optimizer step."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     """Peak learning rate of AdamW; linear warm-up, then cosine decay to a tenth."""
     warmup_steps: int = Field(20, ge=0)
     """Steps over which the learning rate rises."""
