@@ -39,8 +39,9 @@ from letterwise.training.tracking import Tracker
 
 TrainedRole = Literal["finetuned", "control"]
 
-COMPILE_REPAYS_AFTER_TOKENS = 400_000
-"""Compiling costs about a minute; below this many tokens an ordinary processor does not earn it back."""
+COMPILE_REPAYS_AFTER_TOKENS = {"matrix units": 60_000, "vector units": 400_000}
+"""Compiling costs about a minute. It speeds up what is not a matrix product: much of the time where products are fast
+(a GPU, AMX), little elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +210,10 @@ def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry
 
 def _compiles(settings: TrainingConfig, packed: PackedRows, device: torch.device, say: Callable[[str], None]) -> bool:
     tokens = settings.max_steps * settings.batch_size * settings.gradient_accumulation * settings.row_length
+    matrix_units = device.type == "cuda" or any(name.startswith("amx") for name in hardware.cpu_features())
+    repays_after = COMPILE_REPAYS_AFTER_TOKENS["matrix units" if matrix_units else "vector units"]
     worth_it = settings.compile is True or (
-        settings.compile == "auto" and device.type != "mps" and tokens >= COMPILE_REPAYS_AFTER_TOKENS
+        settings.compile == "auto" and device.type != "mps" and tokens >= repays_after
     )
     if worth_it:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
