@@ -80,9 +80,8 @@ def _gpu() -> Finding:
 
 
 def _compiler() -> Finding:
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler:
-        return Finding("C++ compiler", Path(compiler).name, "good")
+    if compiler := hardware.cpp_compiler():
+        return Finding("C++ compiler", compiler, "good")
     return Finding("C++ compiler", "none", "lacking", "install g++ so that training.compile can be used")
 
 

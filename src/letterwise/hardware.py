@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,11 @@ def memory_gib() -> float:
 def gpu_name() -> str | None:
     """The first CUDA device's name, if there is one."""
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that torch.compile would use, if there is one."""
+    return next((name for name in ("g++", "clang++") if shutil.which(name)), None)
 
 
 def choose_device() -> torch.device:

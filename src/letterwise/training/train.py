@@ -126,7 +126,7 @@ def train(
     total = min(max_steps or settings.max_steps, settings.max_steps)
     if 0 < progress.step < total and not progress.finished:
         say(f"Going on with {role} at step {progress.step} of {total}.")
-    step_function = TrainingStep(model, packed, settings, config.seed, _compiles(settings, packed, device, say))
+    step_function = TrainingStep(model, packed, settings, config.seed, _compiles(settings, device, say))
     if not resumed:
         _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
     while progress.step < total and not progress.finished:
@@ -208,17 +208,20 @@ def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry
     )
 
 
-def _compiles(settings: TrainingConfig, packed: PackedRows, device: torch.device, say: Callable[[str], None]) -> bool:
+def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str], None]) -> bool:
     tokens = settings.max_steps * settings.batch_size * settings.gradient_accumulation * settings.row_length
     matrix_units = device.type == "cuda" or any(name.startswith("amx") for name in hardware.cpu_features())
     repays_after = COMPILE_REPAYS_AFTER_TOKENS["matrix units" if matrix_units else "vector units"]
-    worth_it = settings.compile is True or (
-        settings.compile == "auto" and device.type != "mps" and tokens >= repays_after
-    )
-    if worth_it:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
-        say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
-    return worth_it
+    able = device.type != "mps" and hardware.cpp_compiler() is not None
+    if settings.compile is True and not able:
+        raise LetterwiseError(
+            "training.compile needs a C++ compiler and no MPS device; install g++ or set it to false."
+        )
+    if not able or settings.compile is False or (settings.compile == "auto" and tokens < repays_after):
+        return False
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
+    return True
 
 
 class TrainingStep:
