@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import HTTPError, URLError
+from urllib.request import Request
 
-import httpx
 import pytest
 
 from letterwise import doctor, hardware
@@ -17,10 +20,10 @@ from letterwise.doctor import Finding, examine
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default the Hub is out of reach, and nothing waits for it."""
 
-    def refuse(url: str, timeout: float) -> None:
-        raise httpx.ConnectError("no network")
+    def refuse(request: Request, timeout: float) -> None:
+        raise URLError("no network")
 
-    monkeypatch.setattr(doctor.httpx, "head", refuse)
+    monkeypatch.setattr(doctor, "urlopen", refuse)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -50,11 +53,22 @@ def test_a_missing_key_is_no_fault(tmp_path: Path) -> None:
     assert finding("WANDB_API_KEY", tmp_path).found == "not set"
 
 
-def test_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_out_of_reach(tmp_path: Path) -> None:
     assert finding("Hugging Face Hub", tmp_path).verdict == "lacking"
     assert "embedded" in finding("Hugging Face Hub", tmp_path).remedy
 
-    monkeypatch.setattr(doctor.httpx, "head", lambda url, timeout: httpx.Response(200))
+
+@pytest.mark.parametrize("error", [None, HTTPError("url", 405, "method not allowed", Message(), None)])
+def test_any_answer_of_the_hub_is_an_answer(
+    error: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: Request, timeout: float) -> BytesIO:
+        if error:
+            raise error
+        return BytesIO()
+
+    monkeypatch.setattr(doctor, "urlopen", answer)
+
     assert finding("Hugging Face Hub", tmp_path) == Finding("Hugging Face Hub", "reachable", "good")
 
 

@@ -53,11 +53,15 @@ def test_a_log_gets_a_line_now_and_then(log: Terminal, clock: Clock) -> None:
     assert lines(log) == ["evaluating: 2/4", "evaluating: 4/4"]
 
 
-def test_a_log_says_where_an_interrupted_work_stopped_going(log: Terminal, clock: Clock) -> None:
-    with pytest.raises(KeyboardInterrupt), log.track("training", 9) as advance:
-        clock.now += PLAIN_LINE_SECONDS
-        advance(7, "loss 0.5")
-        raise KeyboardInterrupt
+def test_a_log_of_interrupted_work_ends_where_it_was(log: Terminal, clock: Clock) -> None:
+    def work() -> None:
+        with log.track("training", 9) as advance:
+            clock.now += PLAIN_LINE_SECONDS
+            advance(7, "loss 0.5")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
 
     assert lines(log) == ["training: 7/9 loss 0.5"]
 
