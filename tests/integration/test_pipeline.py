@@ -197,9 +197,11 @@ def test_an_interrupted_run_ends_in_the_same_result(
     if "in training" in before:
         shutil.copytree(finished / "checkpoints", with_words / "checkpoints")
         shutil.copytree(finished / "results", with_words / "results", dirs_exist_ok=True)
-        (with_words / "results/tiny/transfer.json").unlink()
+        undone = ["transfer.json", ".steps/transfer.json"]
         if step == "in evaluation":
-            (with_words / "results/tiny/evaluation_results.json").unlink()
+            undone += ["evaluation_results.json", ".steps/evaluate.json"]
+        for name in undone:
+            (with_words / "results/tiny" / name).unlink()
     for called, times in INTERRUPTIONS[step]:
         with pytest.MonkeyPatch.context() as patch:
             interrupt(patch, called, times)
