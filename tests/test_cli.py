@@ -272,6 +272,19 @@ def test_a_disk_that_fills_up_in_the_middle(
     assert len(pd.read_parquet(disk / "tiny/data/spelling/train.parquet")) == 20_000
 
 
+@pytest.mark.parametrize("size", ["16k", "48k"], ids=["at the adapter", "at the optimizer's state"])
+def test_a_disk_too_small_for_a_checkpoint(
+    refused: Refused, mounted: Callable[[str], Path], experiment: Path, tmp_path: Path, tiny_gpt2: Path, size: str
+) -> None:
+    disk = mounted(f"size={size}")
+    config = write_config(tmp_path, tiny_gpt2, checkpoints_folder=str(disk))
+
+    assert "the disk is full" in refused("train", "--config", config)
+
+    assert not (disk / "tiny/finetuned/last").exists()
+    assert not list(disk.rglob(".*"))
+
+
 @pytest.mark.parametrize("folder", ["results_folder", "checkpoints_folder"])
 def test_a_read_only_folder_is_found_before_any_work(
     refused: Refused,

@@ -22,6 +22,9 @@ from letterwise.errors import LetterwiseError
 
 CACHE_VARIABLE = "LETTERWISE_CACHE"
 
+_FULL_BYTES = 64 * 1024
+"""A disk with less free space than this, after a write has failed, is full."""
+
 
 def cache_folder() -> Path:
     """The user's cache folder: ``$LETTERWISE_CACHE`` or the platform's usual place."""
@@ -80,6 +83,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
             if path.is_dir() and temporary.is_dir():
                 path.replace(holder / "previous")
             temporary.replace(path)
+        except (OSError, LetterwiseError):
+            raise
+        except Exception as error:
+            # Writers in Rust and C++ (safetensors, torch.save) raise errors of their own, which need not say why.
+            if shutil.disk_usage(holder).free < _FULL_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
         finally:
             shutil.rmtree(holder, ignore_errors=True)
 

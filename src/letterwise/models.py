@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
@@ -229,10 +229,16 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> P
 
 def save_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
     """Write an adapter and the identity of its base, atomically."""
-    with _quiet(), atomic_path(folder) as temporary:
+    with atomic_path(folder) as temporary:
+        write_adapter(model, base, temporary)
+
+
+def write_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
+    """Write an adapter and the identity of its base into a folder that the caller makes appear at once."""
+    with _quiet():
         # peft would otherwise look the base up on the Hub to see whether its embeddings have changed.
-        model.save_pretrained(temporary, save_embedding_layers=False)
-        write_json(temporary / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision})
+        model.save_pretrained(folder, save_embedding_layers=False)
+    write_json(folder / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision})
 
 
 def load_adapter(model: PreTrainedModel, adapter: Path, base: BaseModel) -> PeftModel:
@@ -287,8 +293,3 @@ def is_cached(name: str) -> bool:
     if name == EMBEDDED:
         return (cache_folder() / f"embedded-{EMBEDDED_SHA256[:16]}").is_dir()
     return Path(name).is_dir()
-
-
-def context_length(base: BaseModel) -> int:
-    """Longest input of the base model in tokens."""
-    return int(getattr(AutoConfig.from_pretrained(base.folder), "max_position_embeddings", 2**31))

@@ -132,10 +132,9 @@ def train_step(run: Run, role: TrainedRole) -> Step:
             f"kept step {report.best_step}"
         )
 
-    train_file = run.data_folder / "spelling" / "train.parquet"
-    sections = config.model_dump(mode="json", include={"lora", "training", "seed"})
+    sections = config.model_dump(mode="json", include={"words", "data", "lora", "training", "seed"})
     sections["training"].pop("checkpoint_every")  # changes nothing but where an interrupted training goes on
-    inputs: list[Any] = [sections, checksums_of(run.folder, [train_file]), run.base.revision]
+    inputs: list[Any] = [sections, checksums_of(run.folder, _data_files(run)), run.base.revision]
     if role == "control":
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)

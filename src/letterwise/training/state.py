@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 
 from letterwise.config import TrainingConfig
 from letterwise.errors import LetterwiseError
-from letterwise.files import atomic_path, fingerprint, read_json, write_json, write_text
-from letterwise.models import BaseModel, save_adapter
+from letterwise.files import atomic_path, explained_write_errors, read_json, write_json, write_text
+from letterwise.models import BaseModel, write_adapter
 from letterwise.results import TrainingLogEntry, read_training_log
 
 LAST, BEST = "last", "best"
@@ -88,7 +87,7 @@ def save_checkpoint(
 ) -> None:
     """Write the resumable checkpoint ``last``, atomically."""
     with atomic_path(folder / LAST) as temporary:
-        save_adapter(model, base, temporary)
+        write_adapter(model, base, temporary)
         state = {**optimizer.state_dict(), "random": torch.get_rng_state()}
         torch.save(state, temporary / "optimizer.pt")
         write_json(temporary / "progress.json", asdict(progress))
@@ -116,12 +115,6 @@ def load_checkpoint(folder: Path, optimizer: AdapterOptimizer, identity: str) ->
     return progress
 
 
-def adapter_fingerprint(adapter: Path) -> str:
-    """A checksum of an adapter's weights."""
-    tensors = load_file(adapter / "adapter_model.safetensors")
-    return fingerprint({name: float(tensor.double().sum()) for name, tensor in sorted(tensors.items())})
-
-
 class TrainingLog:
     """``training_log.jsonl``: one line a step, of one or more models."""
 
@@ -134,5 +127,5 @@ class TrainingLog:
 
     def add(self, entry: TrainingLogEntry) -> None:
         """Append one line."""
-        with self.path.open("a", encoding="utf-8") as stream:
+        with explained_write_errors(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(entry.model_dump_json() + "\n")

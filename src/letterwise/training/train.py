@@ -169,8 +169,11 @@ def train(
 
 
 def run_identity(config: ExperimentConfig, base: BaseModel, rows: Dataset, role: TrainedRole) -> str:
-    """Fingerprint of what determines a training run; with the same one, it may be resumed."""
-    sections = config.model_dump(mode="json", include={"lora", "training", "seed"})
+    """Fingerprint of what determines a training run; with the same one, it may be resumed.
+
+    The settings of words and data are part of it, because they determine on what the best adapter is chosen.
+    """
+    sections = config.model_dump(mode="json", include={"words", "data", "lora", "training", "seed"})
     sections["training"].pop("checkpoint_every")
     texts = fingerprint(rows["text"][:])
     return fingerprint([sections, base.revision, texts, role])
