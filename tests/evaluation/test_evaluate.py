@@ -13,7 +13,7 @@ from letterwise.config import EvaluationConfig
 from letterwise.data.build import load_data, load_questions
 from letterwise.evaluation import evaluate
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items, quick_evaluation
-from letterwise.models import BaseModel, load_model, load_tokenizer
+from letterwise.models import BaseModel, load_model, load_tokenizer, resolve_base
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,
     SPELLING_PREDICTION_COLUMNS,
@@ -27,13 +27,19 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_base: BaseModel) -> PreTrainedTokenizerBase:
-    return load_tokenizer(tiny_base)
+def base(tiny_gpt2: Path) -> BaseModel:
+    """One architecture will do: that the engine answers alike for all is tested with the engine."""
+    return resolve_base(str(tiny_gpt2))
 
 
 @pytest.fixture(scope="module")
-def model(tiny_base: BaseModel) -> PreTrainedModel:
-    return load_model(tiny_base, torch.device("cpu"), torch.float32)
+def tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
+    return load_tokenizer(base)
+
+
+@pytest.fixture(scope="module")
+def model(base: BaseModel) -> PreTrainedModel:
+    return load_model(base, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(scope="module")
