@@ -12,18 +12,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import typer
 from rich.table import Table
 
 from letterwise import __version__
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
+from letterwise.files import cache_folder
 from letterwise.reporting.console import Terminal
 
 if TYPE_CHECKING:
     from letterwise.run_folder import Run
+
+# Read by the libraries when they are imported, which the commands do.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
 
 EXIT_BAD_INPUT = 2
 

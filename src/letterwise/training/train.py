@@ -5,7 +5,6 @@ Knows the training texts only as packed rows, and evaluation only as a function 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
-from letterwise.files import cache_folder, fingerprint
+from letterwise.files import fingerprint
 from letterwise.models import BaseModel, add_adapter, load_model, save_adapter
 from letterwise.results import TrainingLogEntry
 from letterwise.training.state import (
@@ -39,8 +38,9 @@ from letterwise.training.tracking import Tracker
 
 TrainedRole = Literal["finetuned", "control"]
 
-COMPILE_REPAYS_AFTER_TOKENS = 60_000
-"""Compiling the layers of the embedded model costs 35 s on two cores without AMX and raises 351 tokens/s to 455."""
+COMPILE_REPAYS_AFTER_TOKENS = 400_000
+"""Compiling the embedded model's layers costs 35 s on two cores without AMX and raises 351 tokens/s to 455. That repays
+much earlier, but an interrupted compilation can leave a broken file in PyTorch's cache, so short runs do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,6 @@ def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str
         )
     if not able or settings.compile is False or (settings.compile == "auto" and tokens < COMPILE_REPAYS_AFTER_TOKENS):
         return False
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
     return True
 
