@@ -60,7 +60,7 @@ def _fast_products() -> Finding:
     relevant = [name for name in hardware.cpu_features() if name.startswith(("avx2", "avx512", "amx"))]
     if any(name in hardware.FAST_BFLOAT16 for name in relevant):
         return Finding("vector units", ", ".join(relevant), "good")
-    remedy = "training runs in float32, about half as fast as on a processor with AVX-512 BF16 or AMX"
+    remedy = "training runs in float32; a processor with AVX-512 BF16 or AMX would train faster in bfloat16"
     return Finding("vector units", ", ".join(relevant) or "none known", "lacking", remedy)
 
 

@@ -38,9 +38,9 @@ from letterwise.training.tracking import Tracker
 
 TrainedRole = Literal["finetuned", "control"]
 
-COMPILE_REPAYS_AFTER_TOKENS = 400_000
-"""Compiling the embedded model's layers costs 35 s on two cores without AMX and raises 351 tokens/s to 455. That repays
-much earlier, but an interrupted compilation can leave a broken file in PyTorch's cache, so short runs do without."""
+COMPILE_FROM_TOKENS = 400_000
+"""`compile: auto` compiles runs of at least this many tokens. Speed alone would allow shorter ones, but an interrupted
+compilation can leave a broken file in PyTorch's cache. `benchmarks/training_speed.py` measures the gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str
         raise LetterwiseError(
             "training.compile needs a C++ compiler and no MPS device; install g++ or set it to false."
         )
-    if not able or settings.compile is False or (settings.compile == "auto" and tokens < COMPILE_REPAYS_AFTER_TOKENS):
+    if not able or settings.compile is False or (settings.compile == "auto" and tokens < COMPILE_FROM_TOKENS):
         return False
     say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
     return True
