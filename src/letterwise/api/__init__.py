@@ -1,0 +1,1 @@
+"""The HTTP service: routes, the services behind them and what protects them."""

@@ -1,0 +1,1 @@
+"""What every route shares: request ids, errors, keys, limits and observability."""
