@@ -27,7 +27,8 @@ from letterwise.data.packing import IGNORED, tokenize_examples
 from letterwise.data.texts import spelling_examples
 from letterwise.data.word_lists import build_words
 from letterwise.files import write_json
-from letterwise.models import add_adapter, load_model, load_tokenizer, resolve_base
+from letterwise.adapters import add_adapter
+from letterwise.models import load_model, load_tokenizer, resolve_base
 from letterwise.run_environment import describe_environment
 from letterwise.training.state import AdapterOptimizer
 from letterwise.training.train import TrainingStep, training_rows

@@ -17,23 +17,11 @@ from safetensors.torch import save as serialize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise import models
+from letterwise.adapters import add_adapter, check_adapter, load_adapter, merge_adapter, save_adapter
 from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
 from letterwise.files import CACHE_VARIABLE
-from letterwise.models import (
-    EMBEDDED,
-    EMBEDDED_GGUF,
-    BaseModel,
-    add_adapter,
-    check_adapter,
-    is_cached,
-    load_adapter,
-    load_model,
-    load_tokenizer,
-    merge_adapter,
-    resolve_base,
-    save_adapter,
-)
+from letterwise.models import EMBEDDED, EMBEDDED_GGUF, BaseModel, is_cached, load_model, load_tokenizer, resolve_base
 
 CPU = torch.device("cpu")
 PROMPTS = ["Word: strawberry\nSpelling:", "The letters of plum are"]

@@ -206,7 +206,7 @@ def evaluate(
     interrupted evaluation goes on where it stopped. Choose on `--split validation`; look at test words once.
     """
     run_ = _open(config, model, seed, run_name)
-    from letterwise.pipeline import evaluate_step, run_adapters
+    from letterwise.evaluation_steps import evaluate_step, run_adapters
     from letterwise.results import TASKS, EvaluationResults, ModelRole, read_results
 
     evaluation = run_.config.evaluation.model_dump()
@@ -307,7 +307,8 @@ def merge(
 
     The merged weights are float32, so that its greedy answers are those of base plus adapter.
     """
-    from letterwise.models import merge_adapter, resolve_base
+    from letterwise.adapters import merge_adapter
+    from letterwise.models import resolve_base
 
     merge_adapter(resolve_base(base_model, revision), adapter, to)
     Terminal().say(f"Merged model: {to}")

@@ -5,37 +5,23 @@ Knows the order of the work and the layout of a run folder; the work itself is d
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from peft import PeftModel
-from transformers import PreTrainedModel
 
-from letterwise import hardware
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
-from letterwise.evaluation.evaluate import (
-    EvaluationItems,
-    QuickEvaluation,
-    evaluate_model,
-    number_of_items,
-    quick_evaluation,
-)
-from letterwise.evaluation.metrics import summarise
+from letterwise.evaluation.evaluate import QuickEvaluation, quick_evaluation
 from letterwise.evaluation.transfer import analyse_transfer
-from letterwise.files import atomic_path, fingerprint, make_folder, sha256_file
-from letterwise.models import BaseModel, check_adapter, load_adapter, load_model
+from letterwise.evaluation_steps import calibrate_step, evaluate_step, run_adapters
+from letterwise.files import make_folder, write_text
 from letterwise.reporting.figures import write_all_figures
 from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
     TASKS,
     EvaluationResults,
-    ModelRole,
-    Task,
     TransferResults,
     read_results,
     read_training_log,
@@ -73,15 +59,8 @@ def data_step(run: Run) -> Step:
         run.terminal.say(f"  {audit.n['training_texts']:,} training texts; audit: no overlap, spelling only")
 
     words = checksums_of(run.folder, [run.words_folder / TOKENS_FILE, run.words_folder / HELD_OUT_FILE])
-    outputs = [run.folder / "data_audit.json", *_data_files(run)]
+    outputs = [run.folder / "data_audit.json", *run.data_files]
     return Step("data", [config.data.model_dump(), config.seed, words, run.base.revision], outputs, work)
-
-
-def _data_files(run: Run) -> list[Path]:
-    return [
-        *(run.data_folder / "spelling" / f"{split}.parquet" for split in ("train", "validation", "test")),
-        *(run.data_folder / "position_count" / f"{split}.parquet" for split in ("validation", "test")),
-    ]
 
 
 def train_step(run: Run, role: TrainedRole) -> Step:
@@ -134,7 +113,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
 
     sections = config.model_dump(mode="json", include={"words", "data", "lora", "training", "seed"})
     sections["training"].pop("checkpoint_every")  # changes nothing but where an interrupted training goes on
-    inputs: list[Any] = [sections, checksums_of(run.folder, _data_files(run)), run.base.revision]
+    inputs: list[Any] = [sections, checksums_of(run.folder, run.data_files), run.base.revision]
     if role == "control":
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)
@@ -145,106 +124,6 @@ def _steps_taken(run: Run) -> int:
     log = run.folder / "training_log.jsonl"
     steps = [entry.step for entry in read_training_log(log) if entry.model == "finetuned"] if log.is_file() else []
     return max(steps, default=run.config.training.max_steps)
-
-
-def evaluate_step(
-    run: Run,
-    adapters: Mapping[ModelRole, Path | None],
-    tasks: Sequence[Task] = TASKS,
-    output: Path | None = None,
-) -> Step:
-    """Ask every model everything, and summarise.
-
-    Args:
-        run: the experiment; its configuration says which split, modes and how many items.
-        adapters: adapter folder of each role to evaluate; None for the bare base model.
-        tasks: what to ask.
-        output: where the results go; the run folder by default.
-    """
-    config, folder = run.config, output or run.folder
-    for adapter in adapters.values():
-        if adapter:
-            check_adapter(adapter, run.base)
-    checksums = {
-        role: sha256_file(adapter / "adapter_model.safetensors") if adapter else run.base.revision
-        for role, adapter in adapters.items()
-    }
-    tables = {task: folder / task / "predictions.parquet" for task in tasks}
-
-    def work() -> None:
-        items = _items(run)
-        pieces = folder / ".pieces"
-        asked = [
-            (role, adapter, fingerprint([run.base.revision, checksums[role], config.evaluation.model_dump()]))
-            for role, adapter in adapters.items()
-        ]
-        spelling, answers = [], []
-        total = len(asked) * number_of_items(items, config.evaluation, tasks)
-        with run.terminal.track("evaluating", total) as advance:
-            for role, adapter, identity in asked:
-                one, other = evaluate_model(
-                    role,
-                    lambda adapter=adapter: load_for_inference(run.base, adapter),  # type: ignore[misc]
-                    run.tokenizer,
-                    items,
-                    config.evaluation,
-                    tasks,
-                    identity,
-                    pieces,
-                    lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
-                )
-                spelling.append(one)
-                answers.append(other)
-        predictions = {"spelling": pd.concat(spelling), "position_count": pd.concat(answers)}
-        for task in tasks:
-            with atomic_path(tables[task]) as temporary:
-                predictions[task].reset_index(drop=True).to_parquet(temporary)
-        tokens, _, _ = read_words(run.words_folder)
-        results = summarise(
-            predictions["spelling"],
-            predictions["position_count"],
-            {
-                role: (run.base.id if not adapter else f"{run.base.id} + {role} adapter", checksums[role][:16])
-                for role, adapter in adapters.items()
-            },
-            sorted({token.letters.lower() for token in tokens}),
-            config.evaluation.split,
-            config.seed,
-            config.evaluation.bootstrap_samples,
-        )
-        write_results(folder / "evaluation_results.json", results)
-        shutil.rmtree(pieces, ignore_errors=True)
-
-    inputs = [
-        config.evaluation.model_dump(),
-        config.seed,
-        checksums,
-        list(tasks),
-        checksums_of(run.folder, _data_files(run)),
-    ]
-    outputs = [folder / "evaluation_results.json", *tables.values()]
-    return Step("evaluate", inputs, outputs, work, folder)
-
-
-def _items(run: Run) -> EvaluationItems:
-    settings = run.config.evaluation
-    spelling, position_count = load_data(run.data_folder)
-    questions = load_questions(position_count[settings.split])
-    limited = [
-        question
-        for kind in ("letter_count", "letter_position")
-        for question in [q for q in questions if q.question_type == kind][: settings.limit]
-    ]
-    trained = pd.Series(spelling["train"]["word"][:]).str.lower().drop_duplicates()
-    sample = trained.sample(min(settings.training_tokens, len(trained)), random_state=run.config.seed)
-    return EvaluationItems(list(spelling[settings.split]["word"][: settings.limit]), sorted(sample), limited)
-
-
-def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel:
-    """The base model, with an adapter if one is given, on the best device at hand."""
-    device = hardware.choose_device()
-    model = load_model(base, device, hardware.choose_dtype(device))
-    return load_adapter(model, adapter, base) if adapter else model
 
 
 def transfer_step(run: Run) -> Step:
@@ -264,6 +143,9 @@ def transfer_step(run: Run) -> Step:
             spelling, position_count, read_training_log(log), config.seed, config.evaluation.bootstrap_samples
         )
         write_results(run.folder / "transfer.json", transfer)
+        # The service shows them; beside the adapter they travel with it.
+        for name in ("evaluation_results.json", "transfer.json") if run.adapter("finetuned").is_dir() else ():
+            write_text(run.adapter("finetuned") / name, (run.folder / name).read_text(encoding="utf-8"))
         figures = write_all_figures(run.folder)
         run.terminal.say(f"  {len(figures)} figures")
 
@@ -277,17 +159,10 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(data_step(run))
     run.execute(train_step(run, "finetuned"))
     run.execute(train_step(run, "control"))
+    run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))
     return (
         read_results(run.folder / "evaluation_results.json", EvaluationResults),
         read_results(run.folder / "transfer.json", TransferResults),
     )
-
-
-def run_adapters(run: Run) -> dict[ModelRole, Path | None]:
-    """What a run evaluates: the base model, the tuned adapter, and the control where it was trained."""
-    adapters: dict[ModelRole, Path | None] = {"base": None, "finetuned": run.adapter("finetuned")}
-    if run.adapter("control").is_dir():
-        adapters["control"] = run.adapter("control")
-    return adapters

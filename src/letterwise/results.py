@@ -38,6 +38,7 @@ SPELLING_PREDICTION_COLUMNS: dict[str, str] = {
     "correct": "bool",
     "character_level_accuracy": "float64",
     "levenshtein_distance": "float64",
+    "confidence": "float64",  # product of the probabilities of the letters written
 }
 """Columns of ``spelling/predictions.parquet``: one row per word and model."""
 
@@ -186,6 +187,38 @@ class Baseline(ResultsModel):
     description: str
 
 
+class CalibrationCurve(ResultsModel):
+    """A monotone map from a model's confidence to the probability that its answer is right."""
+
+    confidences: list[float]
+    """Ascending; between two points the map is linear, outside it is flat."""
+    probabilities: list[float]
+    n: int
+    """Answers it was fitted on."""
+
+
+class Calibration(ResultsModel):
+    """``calibration.json``, beside an adapter: fitted on the validation split."""
+
+    schema_version: str = SCHEMA_VERSION
+    adapter: str
+    """Checksum of the adapter's weights."""
+    curves: dict[str, CalibrationCurve]
+    """Keys 'spelling' and '<question type>.<answer mode>'."""
+    accuracy: dict[str, float]
+    """On the validation split, same keys."""
+    default_modes: dict[str, str]
+    """Question type → the answer mode that was right most often."""
+
+
+class CalibrationError(ResultsModel):
+    """Expected calibration error on the evaluated split."""
+
+    uncalibrated: float
+    calibrated: float
+    n: int
+
+
 class EvaluationResults(ResultsModel):
     """``evaluation_results.json``."""
 
@@ -201,6 +234,8 @@ class EvaluationResults(ResultsModel):
     """'base_to_finetuned', 'base_to_control', 'control_to_finetuned', one entry per metric."""
     answer_modes: dict[str, dict[str, ModeResults]] = Field(default_factory=dict)
     """answer mode → model role → metrics."""
+    calibration: dict[str, CalibrationError] = Field(default_factory=dict)
+    """Of the tuned model, where its adapter has a `Calibration`; keys as there."""
 
     def model(self, role: ModelRole) -> ModelResults | None:
         """The results of the model in that role, if it was evaluated."""

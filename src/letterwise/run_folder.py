@@ -60,6 +60,12 @@ class Run:
         """Where the trained adapter of a role lies."""
         return self.config.checkpoint_folder / role / BEST
 
+    @property
+    def data_files(self) -> list[Path]:
+        """The parquet files of both data sets."""
+        splits = {"spelling": ("train", "validation", "test"), "position_count": ("validation", "test")}
+        return [self.data_folder / name / f"{split}.parquet" for name in splits for split in splits[name]]
+
     def execute(self, step: Step) -> bool:
         """Do a step unless it is done already; returns whether there was anything to do."""
         folder = step.folder or self.folder

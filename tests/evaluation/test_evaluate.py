@@ -162,7 +162,7 @@ def test_pieces_are_whole_when_the_model_fails(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "generate", out_of_memory)
+        patch.setattr(model, "forward", out_of_memory)
         with pytest.raises(RuntimeError, match="out of memory"):
             run()
     assert not list((tmp_path / "pieces").glob("*"))

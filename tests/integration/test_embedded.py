@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from letterwise.adapters import load_adapter
 from letterwise.data.build import load_data
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.errors import LetterwiseError
-from letterwise.models import EMBEDDED, load_adapter, load_model, load_tokenizer, resolve_base
+from letterwise.models import EMBEDDED, load_model, load_tokenizer, resolve_base
 from letterwise.results import DataAudit, EvaluationResults, read_results, read_training_log
 from letterwise.tasks.spelling import spelling_prompt
 

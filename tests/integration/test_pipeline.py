@@ -32,7 +32,7 @@ from letterwise.results import (
 Letterwise = Callable[..., int]
 WriteConfig = Callable[..., Path]
 
-STEPS = ("words", "data", "train-finetuned", "train-control", "evaluate", "transfer")
+STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer")
 ROOT = Path(__file__).parents[2]
 
 
@@ -170,11 +170,15 @@ INTERRUPTIONS = {
         ("letterwise.training.state.torch.save", 2),  # at the last one
         ("letterwise.training.state.AdapterOptimizer.step", 6),  # in the control's training
     ],
+    "in calibration": [
+        ("letterwise.evaluation.evaluate.atomic_path", 2),
+        ("letterwise.evaluation_steps.fit_calibration", 1),
+    ],
     "in evaluation": [
         ("letterwise.evaluation.evaluate.atomic_path", 1),
         ("letterwise.evaluation.evaluate.atomic_path", 9),  # among the tuned model's answers
-        ("letterwise.pipeline.summarise", 1),
-        ("letterwise.pipeline.write_results", 1),  # predictions are written, results are not
+        ("letterwise.evaluation_steps.summarise", 1),
+        ("letterwise.evaluation_steps.write_results", 1),  # predictions are written, results are not
     ],
     "in transfer": [
         ("letterwise.pipeline.analyse_transfer", 1),
@@ -198,8 +202,10 @@ def test_an_interrupted_run_ends_in_the_same_result(
         shutil.copytree(finished / "checkpoints", with_words / "checkpoints")
         shutil.copytree(finished / "results", with_words / "results", dirs_exist_ok=True)
         undone = ["transfer.json", ".steps/transfer.json"]
-        if step == "in evaluation":
+        if step != "in transfer":
             undone += ["evaluation_results.json", ".steps/evaluate.json"]
+        if step == "in calibration":
+            undone.append(".steps/calibrate.json")
         for name in undone:
             (with_words / "results/tiny" / name).unlink()
     for called, times in INTERRUPTIONS[step]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from letterwise.adapters import add_adapter, save_adapter
 from letterwise.config import LoraSection, TrainingConfig
 from letterwise.errors import LetterwiseError
-from letterwise.models import BaseModel, add_adapter, load_model, save_adapter
+from letterwise.models import BaseModel, load_model
 from letterwise.results import TrainingLogEntry, read_training_log
 from letterwise.training.state import (
     AdapterOptimizer,

@@ -10,10 +10,11 @@ from datasets import Dataset
 from safetensors.torch import load_file
 
 from letterwise import models
+from letterwise.adapters import load_adapter
 from letterwise.config import ExperimentConfig
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
-from letterwise.models import BaseModel, load_adapter, load_model, load_tokenizer
+from letterwise.models import BaseModel, load_model, load_tokenizer
 from letterwise.results import TrainingLogEntry, read_training_log
 from letterwise.training.train import StepFigures, TrainingReport, run_identity, training_rows
 

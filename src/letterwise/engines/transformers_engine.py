@@ -6,37 +6,34 @@ Knows nothing about tasks, files or metrics.
 
 from __future__ import annotations
 
-import copy
 import string
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from transformers import (
-    DynamicCache,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise.engines.engine import Generation
+from letterwise.engines.shared_prefix import SharedPrefix, shared_prefix_attention
 from letterwise.tasks.questions import Prompt
 
 _LETTERS = string.ascii_lowercase
 
 
-class _LetterRecorder:
-    """Notes the probability of each letter at every decoding step; changes nothing."""
+@dataclass(slots=True)
+class _Rows:
+    """Rows on their way through the model, behind a shared prefix; without the prefix's tokens."""
 
-    def __init__(self, letter_of_token: torch.Tensor) -> None:
-        self.letter_of_token = letter_of_token
-        self.steps: list[torch.Tensor] = []
+    prefix: SharedPrefix
+    cache: DynamicCache
+    seen: torch.Tensor
+    """Which of the tokens run so far are no padding: bool, shape (rows, tokens)."""
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        probabilities = torch.softmax(scores.float(), dim=-1)
-        by_letter = torch.zeros(len(scores), len(_LETTERS) + 1, device=scores.device)
-        self.steps.append(by_letter.index_add_(1, self.letter_of_token, probabilities).cpu())
-        return scores
+    def select(self, places: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        self.cache.batch_select_indices(places)
+        self.seen = self.seen[places]
 
 
 class TransformersEngine:
@@ -58,7 +55,7 @@ class TransformersEngine:
         ends = [token for token, text in enumerate(vocabulary) if "\n" in text]
         self._end_ids = sorted({*ends, *(id_ for id_ in [tokenizer.eos_token_id] if id_ is not None)})
         self._seams: dict[tuple[str, str], tuple[int, list[int]]] = {}
-        self._prefixes: dict[tuple[int, ...], DynamicCache] = {}
+        self._prefixes: dict[tuple[int, ...], SharedPrefix] = {}
 
     @torch.inference_mode()
     def generate(
@@ -68,20 +65,10 @@ class TransformersEngine:
         encoded = [self._encode(prompt.text) for prompt in prompts]
         generations: list[Generation | None] = [None] * len(prompts)
         for batch, shared in self._batches(prompts, encoded):
-            inputs = self._inputs([encoded[index] for index in batch], shared)
-            recorder = _LetterRecorder(self._letter_of_token)
-            width = inputs["input_ids"].shape[1]
-            written = self.model.generate(
-                **inputs,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=self._end_ids,
-                pad_token_id=self.tokenizer.pad_token_id,
-                logits_processor=LogitsProcessorList([recorder] if letter_probabilities else []),
-            )[:, width:]
-            for row, index in enumerate(batch):
-                steps = [step[row] for step in recorder.steps]
-                generations[index] = self._generation(written[row].tolist(), steps)
+            rows = [encoded[index] for index in batch]
+            written, letters = self._decode(rows, shared, max_new_tokens, letter_probabilities)
+            for index, tokens, steps in zip(batch, written, letters, strict=True):
+                generations[index] = self._generation(tokens, steps)
         return [generation for generation in generations if generation is not None]
 
     @torch.inference_mode()
@@ -112,17 +99,8 @@ class TransformersEngine:
     ) -> list[list[float]]:
         results: list[list[float]] = [[] for _ in rows]
         for batch, shared in self._batches(prompts, rows):
-            inputs = self._inputs([rows[index] for index in batch], shared)
             longest = max(len(targets[index][0]) for index in batch)
-            mask = inputs["attention_mask"]
-            logits = self.model(
-                input_ids=inputs["input_ids"][:, shared:],
-                attention_mask=mask,
-                position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, shared:],
-                past_key_values=inputs["past_key_values"],
-                use_cache=True,
-                logits_to_keep=longest,
-            ).logits
+            _, logits = self._start([rows[index] for index in batch], shared, keep=longest)
             log_probabilities = torch.log_softmax(logits.float(), dim=-1)
             for row, index in enumerate(batch):
                 for ending in targets[index]:
@@ -167,34 +145,82 @@ class TransformersEngine:
             for start in range(0, len(members), self.batch_size):
                 yield members[start : start + self.batch_size], shared
 
-    def _inputs(self, rows: list[list[int]], shared: int) -> dict[str, torch.Tensor | DynamicCache]:
-        """Left-padded tensors of shape (rows, shared + longest rest), padding after the shared prefix."""
-        width = max(map(len, rows)) - shared
-        padding = self.tokenizer.pad_token_id
-        ids, masks = [], []
-        for row in rows:
-            gap = width - (len(row) - shared)
-            ids.append([*row[:shared], *[padding] * gap, *row[shared:]])
-            masks.append([*[1] * shared, *[0] * gap, *[1] * (len(row) - shared)])
-        device = self.model.device
-        return {
-            "input_ids": torch.tensor(ids, device=device),
-            "attention_mask": torch.tensor(masks, device=device),
-            "past_key_values": self._cached(rows[0][:shared], len(rows)),
-        }
+    def _decode(
+        self, rows: list[list[int]], shared: int, max_new_tokens: int, letter_probabilities: bool
+    ) -> tuple[list[list[int]], list[list[torch.Tensor]]]:
+        """The tokens that greedy decoding writes after each row and, if wanted, the letter probabilities at each.
 
-    def _cached(self, prefix: list[int], batch: int) -> DynamicCache:
-        if not prefix:
-            return DynamicCache(config=self.model.config)
-        key = tuple(prefix)
+        A row leaves the batch when it has ended, so that the long ones do not keep all others running.
+        """
+        written: list[list[int]] = [[] for _ in rows]
+        letters: list[list[torch.Tensor]] = [[] for _ in rows]
+        going = list(range(len(rows)))
+        state, logits = self._start(rows, shared, keep=1)
+        for step in range(max_new_tokens):
+            tokens = logits[:, -1].argmax(dim=-1)
+            for row, token in zip(going, tokens.tolist(), strict=True):
+                written[row].append(token)
+            if letter_probabilities:
+                for row, probabilities in zip(going, self._by_letter(logits[:, -1]), strict=True):
+                    letters[row].append(probabilities)
+            places = [place for place, row in enumerate(going) if written[row][-1] not in self._end_ids]
+            if not places or step + 1 == max_new_tokens:
+                break
+            if len(places) < len(going):
+                kept = torch.tensor(places, device=tokens.device)
+                going, tokens = [going[place] for place in places], tokens[kept]
+                state.select(kept)
+            logits = self._run(state, tokens[:, None], torch.ones_like(tokens[:, None], dtype=torch.bool), keep=1)
+        return written, letters
+
+    def _by_letter(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probability of each letter and of any other token, shape (rows, 27)."""
+        probabilities = torch.softmax(logits.float(), dim=-1)
+        by_letter = torch.zeros(len(logits), len(_LETTERS) + 1, device=logits.device)
+        return by_letter.index_add_(1, self._letter_of_token, probabilities).cpu()
+
+    def _start(self, rows: list[list[int]], shared: int, keep: int) -> tuple[_Rows, torch.Tensor]:
+        """Run rows that share their first tokens; the logits of the last `keep` places, shape (rows, keep, tokens)."""
+        width = max(map(len, rows)) - shared
+        gaps = [width - (len(row) - shared) for row in rows]
+        padded = [[self.tokenizer.pad_token_id] * gap + row[shared:] for gap, row in zip(gaps, rows, strict=True)]
+        ids = torch.tensor(padded, device=self.model.device)
+        real = torch.arange(width, device=ids.device)[None] >= torch.tensor(gaps, device=ids.device)[:, None]
+        state = _Rows(self._prefix(rows[0], shared), DynamicCache(), real[:, :0])
+        return state, self._run(state, ids, real, keep)
+
+    def _run(self, state: _Rows, ids: torch.Tensor, real: torch.Tensor, keep: int) -> torch.Tensor:
+        """Let the rows go on with `ids`, shape (rows, new tokens), of which `real` are no padding."""
+        before, new = state.seen.shape[1], ids.shape[1]
+        state.seen = torch.cat([state.seen, real], dim=1)
+        positions = state.prefix.length + (state.seen.cumsum(dim=1)[:, before:] - 1).clamp(min=0)
+        causal = torch.ones(new, before + new, dtype=torch.bool, device=ids.device).tril(before)
+        hidden = ~(causal & state.seen[:, None, :])[:, None]
+        dtype = self.model.dtype
+        mask = torch.zeros(hidden.shape, dtype=dtype, device=ids.device).masked_fill(hidden, torch.finfo(dtype).min)
+        with shared_prefix_attention(self.model):
+            logits: torch.Tensor = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=state.cache,
+                use_cache=True,
+                # Places rather than a number: a slice would not be contiguous, and the product with the output layer
+                # would then copy its weights for each row.
+                logits_to_keep=torch.arange(new - keep, new, device=ids.device),
+                shared_prefix=state.prefix,
+            ).logits
+        return logits
+
+    def _prefix(self, row: list[int], length: int) -> SharedPrefix:
+        key = tuple(row[:length])
         if key not in self._prefixes:
-            cache = DynamicCache(config=self.model.config)
-            ids = torch.tensor([prefix], device=self.model.device)
+            cache = DynamicCache()
+            # One token at least, so that an empty prefix has shapes too.
+            ids = torch.tensor([row[: max(length, 1)]], device=self.model.device)
             self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._prefixes = {key: cache}
-        cache = copy.deepcopy(self._prefixes[key])
-        cache.batch_repeat_interleave(batch)
-        return cache
+            self._prefixes = {key: SharedPrefix.from_cache(cache, length)}
+        return self._prefixes[key]
 
     def _generation(self, tokens: list[int], steps: list[torch.Tensor]) -> Generation:
         ends = set(self._end_ids)

@@ -5,8 +5,9 @@ Knows an engine and the tasks; knows nothing about files, metrics or which model
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -44,6 +45,26 @@ def spell_words(engine: Engine, words: Sequence[str], max_new_tokens: int) -> li
     return engine.generate([spelling_prompt(word) for word in words], max_new_tokens, letter_probabilities=True)
 
 
+def spelled_letters(generation: Generation) -> list[tuple[str, dict[str, float]]]:
+    """The letters that the model wrote, each with the probabilities of all letters in its place.
+
+    Empty probabilities for letters that were not written as single tokens.
+    """
+    spelled = parse_spelling(generation.text)
+    places = [
+        probabilities
+        for token, probabilities in zip(generation.token_texts, generation.letter_probabilities, strict=True)
+        if len(token.strip()) == 1 and token.strip().isalpha()
+    ]
+    return list(zip(spelled, [*places, *[{}] * len(spelled)], strict=False))
+
+
+def spelling_confidence(generation: Generation) -> float:
+    """Product of the probabilities of the letters that the model wrote; 0 where it wrote none."""
+    letters = spelled_letters(generation)
+    return math.prod(probabilities.get(letter, 0.0) for letter, probabilities in letters) if letters else 0.0
+
+
 def answer_questions(
     engine: Engine,
     questions: Sequence[Question],
@@ -64,22 +85,28 @@ def answer_questions(
     if mode == "computed":
         return [computed_answer(question, spellings[question.word]) for question in questions]
     spelled = [None if mode == "direct" else parse_spelling(spellings[question.word].text) for question in questions]
-    prompts: list[Prompt] = [
-        direct_prompt(question) if letters is None else spell_first_prompt(question, letters)
-        for question, letters in zip(questions, spelled, strict=True)
-    ]
-    candidates = [question.candidates() for question in questions]
-    scores = engine.score(prompts, candidates)
+    prompts = [question_prompt(question, letters) for question, letters in zip(questions, spelled, strict=True)]
+    scores = engine.score(prompts, [question.candidates() for question in questions])
     written = engine.generate(prompts, _ANSWER_TOKENS) if generate else [None] * len(prompts)
     answers = []
-    for question, valid, probabilities, generation, letters in zip(
-        questions, candidates, scores, written, spelled, strict=True
-    ):
-        best = int(np.argmax(probabilities))
+    for question, probabilities, generation, letters in zip(questions, scores, written, spelled, strict=True):
         text = generation.text if generation else None
         parsed = question.parse(text) if text is not None else None
-        answers.append(Answer(valid[best], probabilities[best], text, parsed, letters))
+        answers.append(
+            replace(scored_answer(question, probabilities, letters), generated_text=text, generated_answer=parsed)
+        )
     return answers
+
+
+def question_prompt(question: Question, spelled: str | None) -> Prompt:
+    """The prompt of mode `direct`, or with the model's own spelling that of `spell_first`."""
+    return direct_prompt(question) if spelled is None else spell_first_prompt(question, spelled)
+
+
+def scored_answer(question: Question, probabilities: Sequence[float], spelled: str | None) -> Answer:
+    """The most probable of the valid answers, `probabilities` being those of ``question.candidates()``."""
+    best = int(np.argmax(probabilities))
+    return Answer(question.candidates()[best], probabilities[best], spelled=spelled)
 
 
 def computed_answer(question: Question, generation: Generation) -> Answer:
@@ -88,23 +115,17 @@ def computed_answer(question: Question, generation: Generation) -> Answer:
     The confidence treats the letters as independent given those written: for a position it is the letter's
     probability there, for a count the probability of that many successes in a Poisson-binomial trial over the letters.
     """
-    spelled = parse_spelling(generation.text)
-    places = [
-        probabilities
-        for token, probabilities in zip(generation.token_texts, generation.letter_probabilities, strict=True)
-        if len(token.strip()) == 1 and token.strip().isalpha()
-    ]
+    letters = spelled_letters(generation)
+    spelled = "".join(letter for letter, _ in letters)
     if question.position is not None:
-        index = question.position - 1
-        if index >= len(spelled):
+        if question.position > len(letters):
             return Answer(None, 0.0, spelled=spelled)
-        confidence = places[index].get(spelled[index], 0.0) if index < len(places) else 0.0
-        return Answer(spelled[index], confidence, spelled=spelled)
-    letter = question.letter or ""
-    count = spelled.count(letter)
+        letter, probabilities = letters[question.position - 1]
+        return Answer(letter, probabilities.get(letter, 0.0), spelled=spelled)
+    asked = question.letter or ""
+    count = spelled.count(asked)
     distribution = np.ones(1)
-    for probabilities in places:
-        hit = probabilities.get(letter, 0.0)
+    for _, probabilities in letters:
+        hit = probabilities.get(asked, 0.0)
         distribution = np.convolve(distribution, [1 - hit, hit])
-    confidence = float(distribution[count]) if count < len(distribution) else 0.0
-    return Answer(str(count), confidence, spelled=spelled)
+    return Answer(str(count), float(distribution[count]), spelled=spelled)

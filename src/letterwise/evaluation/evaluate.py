@@ -17,7 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from letterwise.config import AnswerMode, EvaluationConfig
 from letterwise.engines.engine import Engine, Generation
 from letterwise.engines.transformers_engine import TransformersEngine
-from letterwise.evaluation.answering import Answer, answer_questions, computed_answer, spell_words, spelling_token_limit
+from letterwise.evaluation.answering import (
+    Answer,
+    answer_questions,
+    computed_answer,
+    spell_words,
+    spelling_confidence,
+    spelling_token_limit,
+)
 from letterwise.evaluation.metrics import character_level_accuracy, levenshtein_distance
 from letterwise.files import atomic_path, fingerprint
 from letterwise.results import POSITION_COUNT_PREDICTION_COLUMNS, SPELLING_PREDICTION_COLUMNS, ModelRole, Task
@@ -245,6 +252,7 @@ def _spelling_row(
         "correct": predicted == truth,
         "character_level_accuracy": character_level_accuracy(predicted, truth),
         "levenshtein_distance": levenshtein_distance(predicted, truth),
+        "confidence": spelling_confidence(generation),
         # Kept in the pieces only: what the computed mode needs after an interruption.
         "token_texts": list(generation.token_texts),
         "letter_probabilities": [

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from letterwise.adapters import write_adapter
 from letterwise.config import TrainingConfig
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, explained_write_errors, read_json, write_json, write_text
-from letterwise.models import BaseModel, write_adapter
+from letterwise.models import BaseModel
 from letterwise.results import TrainingLogEntry, read_training_log
 
 LAST, BEST = "last", "best"

@@ -18,13 +18,14 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware
+from letterwise.adapters import add_adapter, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
 from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import fingerprint
-from letterwise.models import BaseModel, add_adapter, load_model, save_adapter
+from letterwise.models import BaseModel, load_model
 from letterwise.results import TrainingLogEntry
 from letterwise.training.state import (
     BEST,

@@ -1,0 +1,111 @@
+"""LoRA adapters: putting one onto a base model, saving, loading and merging it, and what lies beside its weights.
+
+Knows nothing about what a model is asked or trained on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from letterwise.config import LoraSection
+from letterwise.errors import LetterwiseError
+from letterwise.files import atomic_path, read_json, write_json
+from letterwise.models import BaseModel, first_line, load_model, load_tokenizer, quiet
+
+ADAPTER_BASE_FILE = "letterwise_base.json"
+"""Beside an adapter: id and revision of the base model it was trained on."""
+CALIBRATION_FILE = "calibration.json"
+"""Beside an adapter: what its confidence means (`letterwise.results.Calibration`)."""
+
+
+def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> PeftModel:
+    """Put a fresh LoRA adapter (Hu et al., 2021) onto a model; only the adapter is trainable.
+
+    Adapter weights take the model's number type.
+
+    Raises:
+        LetterwiseError: a target module does not exist in this architecture.
+    """
+    conv1d = any(isinstance(module, Conv1D) for module in model.modules())
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear" if lora.target_modules == "auto" else lora.target_modules,
+        fan_in_fan_out=conv1d,
+    )
+    try:
+        with quiet():
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    except ValueError as error:
+        raise LetterwiseError(f"lora.target_modules does not fit {base.id}: {first_line(error)}") from error
+    adapted.peft_config["default"].base_model_name_or_path = base.id
+    adapted.peft_config["default"].revision = base.revision
+    return adapted
+
+
+def save_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
+    """Write an adapter and the identity of its base, atomically."""
+    with atomic_path(folder) as temporary:
+        write_adapter(model, base, temporary)
+
+
+def write_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
+    """Write an adapter and the identity of its base into a folder that the caller makes appear at once."""
+    with quiet():
+        # peft would otherwise look the base up on the Hub to see whether its embeddings have changed.
+        model.save_pretrained(folder, save_embedding_layers=False)
+    write_json(folder / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision})
+
+
+def load_adapter(model: PreTrainedModel, adapter: Path, base: BaseModel) -> PeftModel:
+    """Put a trained adapter onto its base model, ready for inference.
+
+    Raises:
+        LetterwiseError: there is no adapter there, it belongs to another base, or it is broken.
+    """
+    check_adapter(adapter, base)
+    try:
+        with quiet():
+            adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
+    except Exception as error:  # peft, torch and safetensors raise many kinds for a broken or ill-fitting adapter
+        raise LetterwiseError(f"The adapter {adapter} cannot be put onto {base.id}: {first_line(error)}") from error
+    return adapted.to(next(model.parameters()).dtype).eval()
+
+
+def check_adapter(adapter: Path, base: BaseModel) -> None:
+    """Make sure that an adapter folder exists and was trained on this base.
+
+    Raises:
+        LetterwiseError: it does not, or was not.
+    """
+    if not (adapter / "adapter_config.json").is_file():
+        raise LetterwiseError(f"{adapter} holds no adapter (adapter_config.json is missing); train one first.")
+    recorded = adapter / ADAPTER_BASE_FILE
+    if recorded.is_file():
+        trained_on = read_json(recorded)
+        same = trained_on.get("revision") == base.revision
+    else:
+        trained_on = {"id": read_json(adapter / "adapter_config.json").get("base_model_name_or_path")}
+        same = trained_on["id"] in (None, base.id)
+    if not same:
+        raise LetterwiseError(f"The adapter {adapter} was trained on {trained_on['id']}, not on {base.id}.")
+
+
+def merge_adapter(base: BaseModel, adapter: Path, folder: Path) -> None:
+    """Write a stand-alone model (float32) that answers as base plus adapter do, with its tokenizer.
+
+    Raises:
+        LetterwiseError: the adapter does not fit, or the folder cannot be written.
+    """
+    model = load_adapter(load_model(base, torch.device("cpu"), torch.float32), adapter, base)
+    merged = model.merge_and_unload()
+    with quiet(), atomic_path(folder) as temporary:
+        merged.save_pretrained(temporary)
+        load_tokenizer(base).save_pretrained(temporary)

@@ -1,0 +1,175 @@
+"""The steps of a run that ask models: calibration on validation words, evaluation on the chosen split.
+
+Knows the layout of a run folder; how models are asked and answers are summarised is known on the floors below.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from letterwise import hardware
+from letterwise.adapters import CALIBRATION_FILE, check_adapter, load_adapter
+from letterwise.config import EvaluationConfig
+from letterwise.data.build import load_data, load_questions
+from letterwise.data.word_lists import read_words
+from letterwise.evaluation.calibration import calibration_errors, fit_calibration
+from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items
+from letterwise.evaluation.metrics import summarise
+from letterwise.evaluation.tables import of_model
+from letterwise.files import atomic_path, fingerprint, sha256_file
+from letterwise.models import BaseModel, load_model
+from letterwise.results import TASKS, Calibration, ModelRole, Task, read_results, write_results
+from letterwise.run_folder import Run, Step, checksums_of
+
+
+def calibrate_step(run: Run, adapter: Path) -> Step:
+    """Ask the tuned model about validation words, and fit what its confidence means."""
+    check_adapter(adapter, run.base)
+    checksum = sha256_file(adapter / "adapter_model.safetensors")
+    settings = run.config.evaluation.model_copy(update={"split": "validation"})
+    output = adapter / CALIBRATION_FILE
+
+    def work() -> None:
+        predictions = _ask(run, {"finetuned": adapter}, settings, TASKS, run.folder, "calibrating")
+        calibration = fit_calibration(predictions["spelling"], predictions["position_count"], checksum)
+        write_results(output, calibration)
+        shutil.rmtree(run.folder / _PIECES, ignore_errors=True)
+        chosen = ", ".join(f"{question_type}: {mode}" for question_type, mode in calibration.default_modes.items())
+        run.terminal.say(f"  most accurate answer modes: {chosen}")
+
+    asked = settings.model_dump(exclude={"bootstrap_samples"})
+    inputs = [asked, run.config.seed, checksum, checksums_of(run.folder, run.data_files)]
+    return Step("calibrate", inputs, [output], work)
+
+
+def evaluate_step(
+    run: Run,
+    adapters: Mapping[ModelRole, Path | None],
+    tasks: Sequence[Task] = TASKS,
+    output: Path | None = None,
+) -> Step:
+    """Ask every model everything, and summarise.
+
+    Args:
+        run: the experiment; its configuration says which split, modes and how many items.
+        adapters: adapter folder of each role to evaluate; None for the bare base model.
+        tasks: what to ask.
+        output: where the results go; the run folder by default.
+    """
+    config, folder = run.config, output or run.folder
+    for adapter in adapters.values():
+        if adapter:
+            check_adapter(adapter, run.base)
+    checksums = {role: _checksum(run.base, adapter) for role, adapter in adapters.items()}
+    tables = {task: folder / task / "predictions.parquet" for task in tasks}
+    tuned = adapters.get("finetuned")
+    calibration_file = tuned / CALIBRATION_FILE if tuned else None
+
+    def work() -> None:
+        predictions = _ask(run, adapters, config.evaluation, tasks, folder, "evaluating")
+        for task in tasks:
+            with atomic_path(tables[task]) as temporary:
+                predictions[task].to_parquet(temporary)
+        tokens, _, _ = read_words(run.words_folder)
+        results = summarise(
+            predictions["spelling"],
+            predictions["position_count"],
+            {
+                role: (run.base.id if not adapter else f"{run.base.id} + {role} adapter", checksums[role][:16])
+                for role, adapter in adapters.items()
+            },
+            sorted({token.letters.lower() for token in tokens}),
+            config.evaluation.split,
+            config.seed,
+            config.evaluation.bootstrap_samples,
+        )
+        if calibration_file and calibration_file.is_file():
+            calibration = read_results(calibration_file, Calibration)
+            tuned_predictions = [of_model(predictions[task], "finetuned") for task in TASKS]
+            results.calibration = calibration_errors(calibration, *tuned_predictions)
+        write_results(folder / "evaluation_results.json", results)
+        shutil.rmtree(folder / _PIECES, ignore_errors=True)
+
+    inputs = [
+        config.evaluation.model_dump(),
+        config.seed,
+        checksums,
+        list(tasks),
+        checksums_of(run.folder, run.data_files),
+        checksums_of(run.folder, [calibration_file] if calibration_file else []),
+    ]
+    outputs = [folder / "evaluation_results.json", *tables.values()]
+    return Step("evaluate", inputs, outputs, work, folder)
+
+
+_PIECES = ".pieces"
+
+
+def _ask(
+    run: Run,
+    adapters: Mapping[ModelRole, Path | None],
+    settings: EvaluationConfig,
+    tasks: Sequence[Task],
+    folder: Path,
+    what: str,
+) -> dict[Task, pd.DataFrame]:
+    """The predictions of all models; finished pieces are kept in the folder until the caller removes them."""
+    items = _items(run, settings)
+    spelling, answers = [], []
+    total = len(adapters) * number_of_items(items, settings, tasks)
+    with run.terminal.track(what, total) as advance:
+        for role, adapter in adapters.items():
+            one, other = evaluate_model(
+                role,
+                lambda adapter=adapter: load_for_inference(run.base, adapter),  # type: ignore[misc]
+                run.tokenizer,
+                items,
+                settings,
+                tasks,
+                fingerprint([run.base.revision, _checksum(run.base, adapter), settings.model_dump()]),
+                folder / _PIECES,
+                lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
+            )
+            spelling.append(one)
+            answers.append(other)
+    return {
+        "spelling": pd.concat(spelling, ignore_index=True),
+        "position_count": pd.concat(answers, ignore_index=True),
+    }
+
+
+def _checksum(base: BaseModel, adapter: Path | None) -> str:
+    return sha256_file(adapter / "adapter_model.safetensors") if adapter else base.revision
+
+
+def _items(run: Run, settings: EvaluationConfig) -> EvaluationItems:
+    spelling, position_count = load_data(run.data_folder)
+    questions = load_questions(position_count[settings.split])
+    limited = [
+        question
+        for kind in ("letter_count", "letter_position")
+        for question in [q for q in questions if q.question_type == kind][: settings.limit]
+    ]
+    trained = pd.Series(spelling["train"]["word"][:]).str.lower().drop_duplicates()
+    sample = trained.sample(min(settings.training_tokens, len(trained)), random_state=run.config.seed)
+    return EvaluationItems(list(spelling[settings.split]["word"][: settings.limit]), sorted(sample), limited)
+
+
+def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel:
+    """The base model, with an adapter if one is given, on the best device at hand."""
+    device = hardware.choose_device()
+    model = load_model(base, device, hardware.choose_dtype(device))
+    return load_adapter(model, adapter, base) if adapter else model
+
+
+def run_adapters(run: Run) -> dict[ModelRole, Path | None]:
+    """What a run evaluates: the base model, the tuned adapter, and the control where it was trained."""
+    adapters: dict[ModelRole, Path | None] = {"base": None, "finetuned": run.adapter("finetuned")}
+    if run.adapter("control").is_dir():
+        adapters["control"] = run.adapter("control")
+    return adapters
