@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
+from letterwise.api.schemas import LetterCountRequest
 from letterwise.api.utils.auth import KeyRing, require_key
 from letterwise.api.utils.errors import install_error_handling
 from letterwise.errors import LetterwiseError
@@ -67,6 +68,16 @@ def test_no_key_or_a_wrong_one_is_refused(headers: dict[str, Any]) -> None:
 def test_key_works_beside_another_kind_of_authorization() -> None:
     headers = {"Authorization": "Basic Zm9vOmJhcg==", "X-API-Key": "green-door"}
     assert client_of(KeyRing(SecretStr("green-door"))).get("/who", headers=headers).status_code == 200
+
+
+def test_key_is_asked_for_before_the_input_is_judged() -> None:
+    app = FastAPI()
+    install_error_handling(app)
+
+    @app.post("/count", dependencies=[Depends(require_key(KeyRing(SecretStr("green-door"))))])
+    async def count(request: LetterCountRequest) -> None: ...
+
+    assert TestClient(app).post("/count", json={"word": 5}).status_code == 401
 
 
 def test_everybody_passes_where_no_key_is_set() -> None:

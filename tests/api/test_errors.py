@@ -264,7 +264,8 @@ def test_body_over_the_limit_is_refused_unread(app: FastAPI) -> None:
         yield b" " * 1001
 
     response = post(app, "/api/count", chunks(), **{"Content-Length": "1001"})
-    assert problem(response, 413)["details"] == "The body must not be larger than 1000 bytes."
+    body = problem(response, 413)
+    assert (body["error"], body["details"]) == ("Body too large", "The body must not be larger than 1000 bytes.")
     assert response.headers["Connection"] == "close"
     assert not asked
 
@@ -279,7 +280,8 @@ def test_chunked_body_and_one_longer_than_declared_are_cut_at_the_limit(app: Fas
             yield b" " * 300
 
     response = post(app, "/api/count", chunks(), **declared)
-    assert problem(response, 413)["details"] == "The body must not be larger than 1000 bytes."
+    body = problem(response, 413)
+    assert (body["error"], body["details"]) == ("Body too large", "The body must not be larger than 1000 bytes.")
     assert response.headers["Connection"] == "close"
     assert len(asked) == 4
 

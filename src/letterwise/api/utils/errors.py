@@ -87,7 +87,8 @@ def install_error_handling(app: FastAPI) -> None:
         kind, details = {
             400: ("Invalid input", "The body cannot be read as JSON."),
             404: ("Not found", "There is nothing at this path; /docs lists what there is."),
-            405: ("Method not allowed", f"{request.method} is not answered here; see the header Allow."),
+            405: ("Method not allowed", "This path does not answer this method; see the header Allow."),
+            413: ("Body too large", error.detail),
         }.get(error.status_code, (HTTPStatus(error.status_code).phrase, error.detail))
         return problem_response(ServiceProblem(error.status_code, kind, details, error.headers))
 
