@@ -181,7 +181,7 @@ tracing.FLUSH_SECONDS = 1
 started = time.monotonic()
 if stop:
     stop()
-assert time.monotonic() - started < 3
+assert time.monotonic() - started < 8  # the SDK itself would try for 10
 print("on" if stop else "off", any(name.startswith("opentelemetry.sdk") for name in sys.modules))
 """
 
