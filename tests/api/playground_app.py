@@ -24,7 +24,7 @@ from letterwise import __version__
 
 STATIC = Path(bodies.__file__).parent / "static"
 CONTENT_SECURITY_POLICY = "default-src 'self'"
-HOSTILE = "<img src=x onerror=\"document.title='hostile'\">"
+HOSTILE = "<img/src=x/onerror=\"document.title='hostile'\">"
 
 TOKENS = {"strawberry": ["str", "aw", "berry"], "rhythm": ["rh", "ythm"], "hostile": [HOSTILE, "tile"]}
 MISSPELLED = {"recieve": "receive", "algoritm": "algorithm"}
