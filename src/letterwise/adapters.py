@@ -19,6 +19,7 @@ from letterwise.models import BaseModel, first_line, load_model, load_tokenizer,
 
 ADAPTER_BASE_FILE = "letterwise_base.json"
 """Beside an adapter: id and revision of the base model it was trained on."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 CALIBRATION_FILE = "calibration.json"
 """Beside an adapter: what its confidence means (`letterwise.results.Calibration`)."""
 

@@ -243,26 +243,13 @@ def transfer(
     """
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import transfer_step
+    from letterwise.reporting.transfer_table import transfer_table
     from letterwise.results import TransferResults, read_results
 
     run_.execute(transfer_step(run_))
     results = read_results(run_.folder / "transfer.json", TransferResults)
-    table = Table("figure", "of", "value", "95% interval", "n", "why there is none", title="Transfer")
-    for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain"):
-        for what, estimate in getattr(results, figure).items():
-            _add_estimate(table, figure, what, estimate)
-    _add_estimate(table, "generalization", "spelling", results.generalization)
-    run_.terminal.console.print(table)
+    run_.terminal.console.print(transfer_table(results))
     run_.terminal.say(f"Written to {run_.folder / 'transfer.json'}")
-
-
-def _add_estimate(table: Table, figure: str, what: str, estimate: object) -> None:
-    from letterwise.results import Estimate
-
-    assert isinstance(estimate, Estimate)
-    value = "–" if estimate.value is None else f"{estimate.value:.3f}"
-    interval = "–" if estimate.interval is None else "[{:.3f}, {:.3f}]".format(*estimate.interval)
-    table.add_row(figure, what, value, interval, str(estimate.n or "–"), estimate.reason or "")
 
 
 @app.command()
@@ -312,6 +299,25 @@ def merge(
 
     merge_adapter(resolve_base(base_model, revision), adapter, to)
     Terminal().say(f"Merged model: {to}")
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Adapter or model folder, or Hub id; overrides MODEL_PATH.")
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Overrides HOST.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Overrides PORT.")] = None,
+) -> None:
+    """Serve a model over HTTP: playground on /, documentation on /docs, metrics on /metrics.
+
+    Other settings are environment variables (docs/api.md). SIGHUP reloads the model; SIGTERM drains, then stops.
+    """
+    from letterwise.api.server import serve as run_server
+    from letterwise.api.settings import load_settings
+
+    given = {"model_path": model, "host": host, "port": port}
+    run_server(load_settings(**{name: value for name, value in given.items() if value is not None}))
 
 
 @app.command()

@@ -13,7 +13,7 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from letterwise import hardware
-from letterwise.adapters import CALIBRATION_FILE, check_adapter, load_adapter
+from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import load_data, load_questions
 from letterwise.data.word_lists import read_words
@@ -30,7 +30,7 @@ from letterwise.run_folder import Run, Step, checksums_of
 def calibrate_step(run: Run, adapter: Path) -> Step:
     """Ask the tuned model about validation words, and fit what its confidence means."""
     check_adapter(adapter, run.base)
-    checksum = sha256_file(adapter / "adapter_model.safetensors")
+    checksum = sha256_file(adapter / ADAPTER_WEIGHTS)
     settings = run.config.evaluation.model_copy(update={"split": "validation"})
     output = adapter / CALIBRATION_FILE
 
@@ -144,7 +144,7 @@ def _ask(
 
 
 def _checksum(base: BaseModel, adapter: Path | None) -> str:
-    return sha256_file(adapter / "adapter_model.safetensors") if adapter else base.revision
+    return sha256_file(adapter / ADAPTER_WEIGHTS) if adapter else base.revision
 
 
 def _items(run: Run, settings: EvaluationConfig) -> EvaluationItems:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftModel
 
+from letterwise.adapters import ADAPTER_WEIGHTS
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
@@ -117,7 +118,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
     if role == "control":
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)
-    return Step(f"train-{role}", inputs, [adapter / "adapter_model.safetensors"], work)
+    return Step(f"train-{role}", inputs, [adapter / ADAPTER_WEIGHTS], work)
 
 
 def _steps_taken(run: Run) -> int:

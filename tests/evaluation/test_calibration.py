@@ -49,7 +49,7 @@ def test_a_curve_is_a_monotone_map_to_probabilities(pairs: list[tuple[float, boo
     assert 0 <= mapped[0] <= mapped[-1] <= 1
     # Nothing is certain after a few answers, unless all were alike.
     if 0 < sum(correct) < len(correct):
-        assert 0 < mapped[0]
+        assert mapped[0] > 0
         assert mapped[-1] < 1
 
 

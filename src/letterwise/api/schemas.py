@@ -21,7 +21,9 @@ MAX_TEXT = 300
 _WORD = re.compile(rf"[a-z]{{1,{MAX_LETTERS}}}")
 # The word in quotation marks, or after "spell" or "spelling of", or a text that is one word.
 _QUOTED = re.compile(r"""["'‘’“”«»`]([A-Za-z]+)["'‘’“”«»`]""")
-_AFTER_SPELL = re.compile(r"\bspell(?:ing\s+of)?\s+(?:out\s+)?(?:(?:the|this)\s+)?(?:word\s+)?:?\s*([A-Za-z]+)\W*$", re.I)
+_AFTER_SPELL = re.compile(
+    r"\bspell(?:ing\s+of)?\s+(?:out\s+)?(?:(?:the|this)\s+)?(?:word\s+)?:?\s*([A-Za-z]+)\W*$", re.IGNORECASE
+)
 _ALONE = re.compile(r"\W*([A-Za-z]+)\W*")
 
 
@@ -61,6 +63,8 @@ def word_in_question(text: str) -> str:
 
 
 def _spelling_question(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Cf", "Cn", "Co") for character in text):
+        raise ValueError("must not hold control characters")
     word_in_question(text)
     return text
 

@@ -6,7 +6,7 @@ Knows names, defaults and limits; knows nothing about how a setting is used.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +25,8 @@ class ServiceSettings(BaseSettings):
     model_path: str = Field("embedded", min_length=1)
     """Folder of an adapter or a stand-alone model, a Hub id (`owner/name@revision`), or `embedded`: the bare base
     model."""
+    base_model: str = ""
+    """Base model of the adapter (folder or Hub id), where the adapter does not say where to find it."""
     compare_base: bool = False
     """Also load the base model without the adapter, for requests with `"model": "base"` and the playground."""
     task_type: Literal["spelling", "position_count", "all"] = "all"
@@ -63,6 +65,8 @@ class ServiceSettings(BaseSettings):
     """How long an idle model waits for more requests to join the first one, in milliseconds."""
     queue_size: int = Field(64, ge=1)
     """Requests that may wait; more are refused with 503."""
+    max_queue_ms: float = Field(250.0, gt=0)
+    """Requests are refused with 503 while one has waited longer than this for the model, in milliseconds."""
     drain_seconds: float = Field(20.0, ge=0)
     """How long requests in flight may take to finish after SIGTERM."""
 
@@ -87,14 +91,14 @@ class ServiceSettings(BaseSettings):
         return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
 
-def load_settings() -> ServiceSettings:
-    """Read the environment.
+def load_settings(**given: Any) -> ServiceSettings:
+    """Read the environment; what is given wins over it.
 
     Raises:
         LetterwiseError: a variable has a value that is not allowed; its value is not repeated, as it may be secret.
     """
     try:
-        return ServiceSettings()
+        return ServiceSettings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         raise LetterwiseError(f"The environment variable {str(first['loc'][0]).upper()}: {first['msg']}.") from None

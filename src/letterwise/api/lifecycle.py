@@ -1,0 +1,142 @@
+"""The life of the model behind a service: loading, warming up, replacing it, and the canary that watches it.
+
+Knows the services; knows nothing about HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from letterwise import __version__
+from letterwise.api.services.answering import AnsweringService
+from letterwise.api.services.canary import Canary, canary_items
+from letterwise.api.services.loading import ServedModel
+from letterwise.api.services.spell_checking import SpellChecker
+from letterwise.api.settings import ServiceSettings
+from letterwise.api.state import ServiceState
+from letterwise.errors import LetterwiseError
+from letterwise.tasks.questions import Question, count_question, position_question
+from letterwise.tasks.spelling import parse_spelling
+
+LoadModel = Callable[[ServiceSettings], ServedModel]
+"""Finds and loads the model; may take long, and raises `LetterwiseError` where there is none."""
+
+CANARY_WORDS = 200
+_WARM_UP_WORD = "letter"
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def living(state: ServiceState, load: LoadModel) -> AsyncIterator[None]:
+    """Keep a model in `state` while the context is open; it is loaded in the background.
+
+    SIGHUP loads it anew. A first model that cannot be loaded ends the process by SIGTERM, with the reason in
+    `state.startup_error`.
+    """
+    async with AsyncExitStack() as stack:
+        state.batcher.start()
+        stack.push_async_callback(state.batcher.stop)
+        tasks = {asyncio.create_task(_begin(state, load))}
+        stack.push_async_callback(_cancel, tasks)
+        loop = asyncio.get_running_loop()
+
+        def reload() -> None:
+            task = loop.create_task(_reload(state, load))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        # Not on Windows, nor outside the main thread.
+        with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
+            loop.add_signal_handler(signal.SIGHUP, reload)
+            stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+        try:
+            yield
+        finally:
+            state.draining = True
+            state.metrics.ready.set(0)
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in list(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _begin(state: ServiceState, load: LoadModel) -> None:
+    try:
+        await _swap(state, load)
+    except Exception as error:
+        known = isinstance(error, LetterwiseError)
+        state.startup_error = str(error) if known else f"The model cannot be loaded: {error}"
+        _log.critical(state.startup_error, exc_info=not known)
+        signal.raise_signal(signal.SIGTERM)
+        return
+    await _watch(state)
+
+
+async def _reload(state: ServiceState, load: LoadModel) -> None:
+    """Replace the model. Requests in flight end with the one they began with; a failure keeps the old one."""
+    try:
+        await _swap(state, load)
+    except Exception as error:
+        _log.error("The model was not replaced: %s", error, exc_info=not isinstance(error, LetterwiseError))
+
+
+async def _swap(state: ServiceState, load: LoadModel) -> None:
+    started = time.perf_counter()
+    model = await asyncio.to_thread(load, state.settings)
+    answering = AnsweringService(model, state.batcher)
+    for which in model.engines:
+        await answering.spell([_WARM_UP_WORD], which)
+        questions = [count_question(_WARM_UP_WORD, "t"), position_question(_WARM_UP_WORD, 1)]
+        await answering.answer(questions, "direct", which)
+        await answering.answer(questions, "spell_first", which)
+    if state.checker is None and "spelling" in state.settings.tasks:
+        checker = await asyncio.to_thread(SpellChecker)
+        await answering.check(checker, ["leter"])
+        state.checker = checker
+    state.metrics.observe_evaluation(model.results, model.transfer)
+    state.metrics.observe_model(model.name, model.revision, model.engine_name, __version__)
+    state.answering = answering
+    state.metrics.ready.set(1)
+    _log.info("Ready with %s after %.1f s.", model.name, time.perf_counter() - started)
+
+
+async def _watch(state: ServiceState) -> None:
+    """Run the canary, for as long as the service lives."""
+    settings, answering = state.settings, state.answering
+    if not settings.canary_interval_seconds or answering is None:
+        return
+    try:
+        items = await asyncio.to_thread(canary_items, answering.model.tokenizer, 0, CANARY_WORDS)
+    except LetterwiseError as error:
+        _log.error("There is no canary: %s", error)
+        return
+    canary = Canary(_ModelAsker(state), items, state.metrics, settings.canary_interval_seconds, settings.canary_window)
+    await canary.run()
+
+
+class _ModelAsker:
+    """The canary's way to whichever model is being served."""
+
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+
+    async def spell(self, word: str) -> str:
+        self._answering.forget()  # what the model wrote earlier says nothing about how it does now
+        return parse_spelling((await self._answering.spell([word]))[0].text)
+
+    async def answer(self, question: Question) -> str | None:
+        mode = self._answering.default_modes[question.question_type]
+        return (await self._answering.answer([question], mode))[0].predicted
+
+    @property
+    def _answering(self) -> AnsweringService:
+        assert self.state.answering is not None
+        return self.state.answering

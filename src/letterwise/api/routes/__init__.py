@@ -1,0 +1,1 @@
+"""Routes: from a request's body to the services and back."""

@@ -1,0 +1,57 @@
+"""Run the service until it is told to stop.
+
+Knows the server and its signals; knows nothing about routes.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from typing import Any
+
+import uvicorn
+
+from letterwise.api.app import create_app
+from letterwise.api.services.loading import find_model, load_served
+from letterwise.api.settings import ServiceSettings
+from letterwise.api.state import ServiceState
+from letterwise.errors import LetterwiseError
+
+
+def serve(settings: ServiceSettings) -> None:
+    """Serve until SIGTERM or SIGINT; then accept nothing more, finish what is in flight, and return.
+
+    Raises:
+        LetterwiseError: a setting does not make sense, or the model cannot be loaded.
+    """
+    source = find_model(settings)  # a wrong path is better said before a server starts
+    first = True
+
+    def load(settings: ServiceSettings) -> Any:
+        nonlocal first
+        found, first = (source if first else find_model(settings)), False
+        return load_served(settings, found)
+
+    app = create_app(settings, load)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        # Our own formatter and access log are set up by the application.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Whom to believe is decided where rates are limited (TRUST_PROXY_HEADERS).
+        proxy_headers=False,
+        timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
+    )
+    # uvicorn raises the signal again once it has stopped; by then it has done its work.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server = uvicorn.Server(config)
+    server.run()
+    state: ServiceState = app.state.service
+    if state.startup_error:
+        raise LetterwiseError(state.startup_error)
+    if not server.started:
+        raise LetterwiseError(f"The service cannot listen on {settings.host}:{settings.port}; the log says why.")

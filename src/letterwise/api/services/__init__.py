@@ -1,0 +1,1 @@
+"""What the routes rely on: batching, answering, spell checking and the canary. None of it knows HTTP."""

@@ -1,0 +1,180 @@
+"""Micro-batching: requests that wait at the same time share a forward pass.
+
+A bounded queue refuses early what it could not answer soon. Knows nothing about HTTP or what the items mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import context as tracing_context
+from opentelemetry.context import Context
+
+
+class Overloaded(Exception):  # noqa: N818 - it is a state of the service, not a mistake
+    """The queue is full, or moves too slowly."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A kind of work whose items can share a batch; two equal operations share one."""
+
+    name: str
+    """'score' or 'generate'."""
+    key: Any
+    """What else the items must have in common: hashable."""
+    run: Callable[[list[Any]], Sequence[Any]]
+    """Takes items and gives a result for each, in a worker thread."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Operation) and (self.name, self.key) == (other.name, other.key)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.key))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What happened to a batch, for metrics and traces."""
+
+    operation: str
+    arrivals_ns: list[int]
+    """When each item came, by `time.time_ns`."""
+    contexts: list[Context]
+    """The trace context in which each item came."""
+    started_ns: int
+    ended_ns: int
+
+
+@dataclass(slots=True)
+class _Entry:
+    item: Any
+    future: asyncio.Future[Any]
+    arrived_ns: int
+    context: Context
+
+
+class Batcher:
+    """Runs items in batches on one worker thread, oldest first."""
+
+    def __init__(
+        self,
+        max_batch_size: int,
+        max_wait_seconds: float,
+        queue_size: int,
+        max_queue_seconds: float,
+        on_batch: Callable[[Batch], None] = lambda batch: None,
+        on_refusal: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; nothing runs before `start`.
+
+        Args:
+            max_batch_size: most items in one batch.
+            max_wait_seconds: how long a batch that meets an idle worker waits for more items.
+            queue_size: most items that may wait.
+            max_queue_seconds: nothing more is let in while an item has waited for longer.
+            on_batch: called after each batch.
+            on_refusal: called when a request is refused.
+        """
+        self.max_batch_size = max_batch_size
+        self.max_wait_seconds = max_wait_seconds
+        self.queue_size = queue_size
+        self.max_queue_seconds = max_queue_seconds
+        self.on_batch = on_batch
+        self.on_refusal = on_refusal
+        self._queues: dict[Operation, deque[_Entry]] = {}
+        self._arrived = asyncio.Event()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue."""
+        return sum(map(len, self._queues.values()))
+
+    def start(self) -> None:
+        """Begin to work, in the running event loop."""
+        self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """End the worker; items still waiting are cancelled."""
+        if self._worker:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        for entries in self._queues.values():
+            for entry in entries:
+                entry.future.cancel()
+        self._queues.clear()
+        self._executor.shutdown(wait=True)
+
+    def admit(self, items: int) -> None:
+        """Let a request in that will submit so many items, or refuse it. An empty queue takes any request.
+
+        Raises:
+            Overloaded: too much is waiting already.
+        """
+        if not self._queues:
+            return
+        oldest_ns = min(entries[0].arrived_ns for entries in self._queues.values())
+        waited = (time.time_ns() - oldest_ns) / 1e9
+        if self.waiting + items > self.queue_size or waited > self.max_queue_seconds:
+            self.on_refusal()
+            raise Overloaded
+
+    async def submit(self, operation: Operation, items: Sequence[Any]) -> list[Any]:
+        """Wait for the results of some items, in their order; they may be spread over several batches."""
+        loop = asyncio.get_running_loop()
+        now, context = time.time_ns(), tracing_context.get_current()
+        entries = [_Entry(item, loop.create_future(), now, context) for item in items]
+        self._queues.setdefault(operation, deque()).extend(entries)
+        self._arrived.set()
+        try:
+            return list(await asyncio.gather(*(entry.future for entry in entries)))
+        finally:
+            for entry in entries:  # whoever asked may be gone
+                entry.future.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            if not self._queues:
+                self._arrived.clear()
+                await self._arrived.wait()
+                await asyncio.sleep(self.max_wait_seconds)
+            operation = min(self._queues, key=lambda operation: self._queues[operation][0].arrived_ns)
+            queue = self._queues[operation]
+            taken = [queue.popleft() for _ in range(min(self.max_batch_size, len(queue)))]
+            if not queue:
+                del self._queues[operation]
+            if entries := [entry for entry in taken if not entry.future.done()]:
+                await self._run(operation, entries)
+
+    async def _run(self, operation: Operation, entries: list[_Entry]) -> None:
+        started = time.time_ns()
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(
+                self._executor, operation.run, [entry.item for entry in entries]
+            )
+        except Exception as error:
+            for entry in entries:
+                if not entry.future.done():
+                    entry.future.set_exception(error)
+            return
+        ended = time.time_ns()
+        for entry, result in zip(entries, results, strict=True):
+            if not entry.future.done():
+                entry.future.set_result(result)
+        self.on_batch(
+            Batch(
+                operation.name,
+                [entry.arrived_ns for entry in entries],
+                [entry.context for entry in entries],
+                started,
+                ended,
+            )
+        )

@@ -1,0 +1,148 @@
+"""From `MODEL_PATH` to a model that can be asked.
+
+Knows folders, the Hub and engines; knows nothing about HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from letterwise import hardware
+from letterwise.adapters import ADAPTER_BASE_FILE, ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter
+from letterwise.api.schemas import ModelName
+from letterwise.api.settings import ServiceSettings
+from letterwise.engines.engine import Engine
+from letterwise.engines.transformers_engine import TransformersEngine
+from letterwise.errors import LetterwiseError
+from letterwise.files import read_json, sha256_file
+from letterwise.models import EMBEDDED, EMBEDDED_ID, BaseModel, first_line, load_model, load_tokenizer, resolve_base
+from letterwise.results import AnyResults, Calibration, EvaluationResults, TransferResults, read_results
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a served model lies: a base model and, where there is one, an adapter."""
+
+    base: BaseModel
+    adapter: Path | None
+    folder: Path | None
+    """Holds calibration and results beside the weights; None for a bare base model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that can be asked, and what is known about it."""
+
+    name: str
+    revision: str
+    engine_name: str
+    tokenizer: PreTrainedTokenizerBase
+    engines: dict[ModelName, Engine]
+    calibration: Calibration | None
+    results: EvaluationResults | None
+    transfer: TransferResults | None
+
+
+def find_model(settings: ServiceSettings) -> ModelSource:
+    """Find what `MODEL_PATH` names, downloading it where it is a Hub id.
+
+    Raises:
+        LetterwiseError: there is no such model, or its folder is of a wrong kind.
+    """
+    path = settings.model_path
+    if path == EMBEDDED:
+        return ModelSource(resolve_base(EMBEDDED), None, None)
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
+            raise LetterwiseError(f"MODEL_PATH: the folder {path} does not exist.")
+        folder = _download(path)
+    if (folder / "adapter_config.json").is_file():
+        base = _base_of(folder, settings.base_model)
+        check_adapter(folder, base)
+        return ModelSource(base, folder, folder)
+    if not (folder / "config.json").is_file():
+        raise LetterwiseError(
+            f"MODEL_PATH: {path} is neither an adapter (adapter_config.json) nor a model (config.json)."
+        )
+    return ModelSource(resolve_base(str(folder.resolve())), None, folder)
+
+
+def _download(name: str) -> Path:
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise LetterwiseError(
+            f"MODEL_PATH: {name} is no folder and cannot be had from the Hub: {first_line(error)}"
+        ) from error
+
+
+def _base_of(adapter: Path, named: str) -> BaseModel:
+    if named:
+        return resolve_base(named)
+    record = adapter / ADAPTER_BASE_FILE
+    trained_on = read_json(record) if record.is_file() else {}
+    config = read_json(adapter / "adapter_config.json")
+    name = trained_on.get("id") or config.get("base_model_name_or_path") or ""
+    if name == EMBEDDED_ID:
+        return resolve_base(EMBEDDED)
+    if "/" not in name:
+        raise LetterwiseError(f"MODEL_PATH: {adapter} does not say where its base model '{name}' is; set BASE_MODEL.")
+    return resolve_base(name, trained_on.get("revision") or config.get("revision"))
+
+
+def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
+    """Load weights and everything beside them.
+
+    Raises:
+        LetterwiseError: something there is broken, or a GPU is asked for where there is none.
+    """
+    device = torch.device("cpu")
+    if settings.enable_gpu:
+        device = hardware.choose_device()
+        if device.type == "cpu":
+            raise LetterwiseError("ENABLE_GPU is set, but PyTorch finds no GPU; unset it, or install a GPU build.")
+    tokenizer = load_tokenizer(source.base)
+
+    def engine(adapter: Path | None) -> Engine:
+        return TransformersEngine(_weights(source.base, adapter, device), tokenizer, settings.max_batch_size)
+
+    engines: dict[ModelName, Engine] = {"finetuned": engine(source.adapter)}
+    if settings.compare_base and source.adapter:
+        engines["base"] = engine(None)
+    name, revision = source.base.id, source.base.revision
+    if source.adapter:
+        name = f"{name} + adapter"
+        revision = f"{revision} + {sha256_file(source.adapter / ADAPTER_WEIGHTS)[:16]}"
+    return ServedModel(
+        name=name,
+        revision=revision,
+        engine_name="transformers",
+        tokenizer=tokenizer,
+        engines=engines,
+        calibration=_beside(source, CALIBRATION_FILE, Calibration),
+        results=_beside(source, "evaluation_results.json", EvaluationResults),
+        transfer=_beside(source, "transfer.json", TransferResults),
+    )
+
+
+def _beside(source: ModelSource, name: str, kind: type[AnyResults]) -> AnyResults | None:
+    """A results file that lies beside the weights, if there is one."""
+    path = source.folder / name if source.folder else None
+    return read_results(path, kind) if path and path.is_file() else None
+
+
+def _weights(base: BaseModel, adapter: Path | None, device: torch.device) -> PreTrainedModel:
+    """The model with its adapter merged: merged in float32, so that only the sum is rounded."""
+    dtype = hardware.choose_dtype(device)
+    if adapter is None:
+        return load_model(base, device, dtype)
+    merged = load_adapter(load_model(base, device, torch.float32), adapter, base).merge_and_unload()
+    return merged.to(dtype).eval()
