@@ -162,3 +162,45 @@ def test_an_engine_answers_the_same_again(model: PreTrainedModel, tokenizer: Pre
     scores = engine.score(SPELLING_PROMPTS, [LETTERS] * len(WORDS))
     assert engine.generate(SPELLING_PROMPTS, NEW_TOKENS, letter_probabilities=True) == first
     assert engine.score(SPELLING_PROMPTS, [LETTERS] * len(WORDS)) == scores
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("answers", [COUNTS, LETTERS, WORD_ANSWERS], ids=["counts", "letters", "words"])
+def test_scoring_and_generating_at_once_gives_what_each_gives(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, answers: list[str], batch_size: int
+) -> None:
+    engine = TransformersEngine(model, tokenizer, batch_size)
+    candidates = [answers] * len(MIXED_PROMPTS)
+    scores, generations = engine.score_and_generate(MIXED_PROMPTS, candidates, NEW_TOKENS)
+    assert generations == engine.generate(MIXED_PROMPTS, NEW_TOKENS)
+    for one, other in zip(scores, engine.score(MIXED_PROMPTS, candidates), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("likely", [1.0, 40.0], ids=["the space is not written", "the space is written"])
+def test_candidates_after_a_token_of_their_own_are_scored_behind_it(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    likely: float,
+) -> None:
+    """As where " 3" is the tokens " " and "3": some rows go on from that space, others never write it."""
+    engine = TransformersEngine(model, tokenizer, batch_size)
+    space, digits = tokenizer.encode(" q")[0], [[tokenizer.encode(str(number))[0]] for number in range(10)]
+    monkeypatch.setattr(engine, "_continuations", lambda text, answers: ([*tokenizer.encode(text), space], digits))
+    bias = torch.zeros(model.config.vocab_size)
+    bias[space] = likely - 1.0
+    with torch.no_grad():
+        handle = model.get_output_embeddings().register_forward_hook(lambda *given: given[2] + bias)
+    try:
+        candidates = [COUNTS] * len(MIXED_PROMPTS)
+        scores, generations = engine.score_and_generate(MIXED_PROMPTS, candidates, NEW_TOKENS)
+        assert generations == engine.generate(MIXED_PROMPTS, NEW_TOKENS)
+        wrote_it = [generation.token_texts[:1] == (tokenizer.decode([space]),) for generation in generations]
+        assert all(wrote_it) == (likely > 1)
+        for one, other in zip(scores, engine.score(MIXED_PROMPTS, candidates), strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+    finally:
+        handle.remove()

@@ -50,6 +50,11 @@ class FakeEngine:
         self.scored.extend(prompts)
         return [[*[0.4 / (len(answers) - 1)] * (len(answers) - 1), 0.6] for answers in candidates]
 
+    def score_and_generate(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], max_new_tokens: int
+    ) -> tuple[list[list[float]], list[Generation]]:
+        return self.score(prompts, candidates), self.generate(prompts, max_new_tokens)
+
 
 def test_words_are_put_as_spelling_prompts() -> None:
     engine = FakeEngine()

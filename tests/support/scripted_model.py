@@ -47,7 +47,7 @@ class ScriptedEngine:
         self, prompts: Sequence[Prompt], max_new_tokens: int, letter_probabilities: bool = False
     ) -> list[Generation]:
         self._work(len(prompts))
-        return [self._spell(re.findall(r"Word: (\w+)", prompt.body)[-1]) for prompt in prompts]
+        return [self._spell(re.findall(r"Word: (\w+)", prompt.text)[-1]) for prompt in prompts]
 
     def _spell(self, word: str) -> Generation:
         letters = self.spellings.get(word, word)
@@ -62,6 +62,11 @@ class ScriptedEngine:
     def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
         self._work(len(prompts))
         return [self._score(answers) for answers in candidates]
+
+    def score_and_generate(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], max_new_tokens: int
+    ) -> tuple[list[list[float]], list[Generation]]:
+        raise AssertionError("the service asks for one or the other")
 
     def _score(self, answers: Sequence[str]) -> list[float]:
         best = answers.index(self.answer) if self.answer in answers else 0

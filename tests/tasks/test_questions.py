@@ -228,7 +228,7 @@ def test_spell_first_prompt_shows_the_given_spelling_right_or_wrong() -> None:
     assert prompt.text.startswith(
         "Question: How many t's are in the word 'butter'?\nSpelling: b u t t e r\nAnswer: 2\n\nQuestion: "
     )
-    assert prompt.body.endswith(
+    assert prompt.text.endswith(
         "Question: How many r's are in the word 'strawberry'?\nSpelling: s t r b e r y\nAnswer:"
     )
     assert spell_first_prompt(STRAWBERRY_COUNT, "").body.endswith("?\nSpelling:\nAnswer:")
@@ -260,3 +260,12 @@ def test_few_shot_examples_cover_the_classes_with_ordinary_words() -> None:
     assert len(FEW_SHOT_WORDS) == 8
     assert all(word.isalpha() and word.islower() and 5 <= len(word) <= 9 for word in FEW_SHOT_WORDS)
     assert FEW_SHOT_WORDS.isdisjoint({"garden", "window", "planet"})
+
+
+@pytest.mark.parametrize("phrasing", letter_count.PHRASINGS)
+def test_a_phrasings_first_words_are_shared_by_all_its_prompts(phrasing: str) -> None:
+    one, other = (direct_prompt(count_question(word, "r", phrasing)) for word in ("strawberry", "tree"))
+    assert one.header == other.header
+    assert one.header.rpartition("\n\n")[2] == (
+        "Question: " + letter_count.PHRASINGS[phrasing].partition("{")[0].rstrip(" '\"")
+    )

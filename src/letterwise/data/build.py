@@ -31,7 +31,6 @@ from letterwise.tasks.spelling import (
     SpellingExample,
     SpellingTemplate,
     spell,
-    spelling_prompt,
     with_length,
 )
 from letterwise.words.dictionary import tokens_in_context
@@ -176,7 +175,7 @@ def _held_out_rows(split: str, words: Sequence[str]) -> list[dict[str, str]]:
     template = SpellingTemplate("evaluation", "structured", "space", SPELLING_CONTEXT + " {letters}")
     rows = []
     for number, word in enumerate(words):
-        prompt = spelling_prompt(word).body.lstrip("\n")
+        prompt = SPELLING_CONTEXT.replace("{word}", word)
         text = f"{prompt} {spell(word, 'space')}\n"
         rows.append(
             _row(f"{split}-{number:06d}", f" {word}", template, SpellingExample(text, ((len(prompt), len(text) - 1),)))

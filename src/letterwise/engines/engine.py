@@ -36,3 +36,9 @@ class Engine(Protocol):
     def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
         """Probability of each prompt's candidates, normalised over them; a candidate follows after a space."""
         ...
+
+    def score_and_generate(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], max_new_tokens: int
+    ) -> tuple[list[list[float]], list[Generation]]:
+        """What `score` and `generate` give, for the price of little more than one of them."""
+        ...

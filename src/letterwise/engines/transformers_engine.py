@@ -7,7 +7,8 @@ Knows nothing about tasks, files or metrics.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -19,6 +20,8 @@ from letterwise.engines.shared_prefix import SharedPrefix, shared_prefix_attenti
 from letterwise.tasks.questions import Prompt
 
 _LETTERS = string.ascii_lowercase
+_KEPT_PREFIXES = 64
+"""Some megabytes each for a small model."""
 
 
 @dataclass(slots=True)
@@ -55,7 +58,7 @@ class TransformersEngine:
         ends = [token for token, text in enumerate(vocabulary) if "\n" in text]
         self._end_ids = sorted({*ends, *(id_ for id_ in [tokenizer.eos_token_id] if id_ is not None)})
         self._seams: dict[tuple[str, str], tuple[int, list[int]]] = {}
-        self._prefixes: dict[tuple[int, ...], SharedPrefix] = {}
+        self._prefixes: OrderedDict[tuple[int, ...], SharedPrefix] = OrderedDict()
 
     @torch.inference_mode()
     def generate(
@@ -65,8 +68,8 @@ class TransformersEngine:
         encoded = [self._encode(prompt.text) for prompt in prompts]
         generations: list[Generation | None] = [None] * len(prompts)
         for batch, shared in self._batches(prompts, encoded):
-            rows = [encoded[index] for index in batch]
-            written, letters = self._decode(rows, shared, max_new_tokens, letter_probabilities)
+            state, logits = self._start([encoded[index] for index in batch], shared, keep=1)
+            written, letters = self._decode(state, logits[:, -1], max_new_tokens, letter_probabilities)
             for index, tokens, steps in zip(batch, written, letters, strict=True):
                 generations[index] = self._generation(tokens, steps)
         return [generation for generation in generations if generation is not None]
@@ -93,6 +96,39 @@ class TransformersEngine:
         for owner, values in zip(owners, row_logs, strict=True):
             logs[owner].extend(values)
         return [torch.softmax(torch.tensor(values), dim=0).tolist() for values in logs]
+
+    @torch.inference_mode()
+    def score_and_generate(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], max_new_tokens: int
+    ) -> tuple[list[list[float]], list[Generation]]:
+        """Both, reading each prompt once where its candidates are single tokens after the same text."""
+        encoded = [self._encode(prompt.text) for prompt in prompts]
+        parts = [self._continuations(prompt.text, answers) for prompt, answers in zip(prompts, candidates, strict=True)]
+        leads = {tuple(stem[len(ids) :]) for ids, (stem, _) in zip(encoded, parts, strict=True)}
+        alike = len(leads) == 1 and all(
+            stem[: len(ids)] == ids and all(len(ending) == 1 for ending in endings)
+            for ids, (stem, endings) in zip(encoded, parts, strict=True)
+        )
+        if not alike:
+            return self.score(prompts, candidates), self.generate(prompts, max_new_tokens)
+        (lead,) = leads
+        scores: list[list[float]] = [[] for _ in prompts]
+        generations: dict[int, Generation] = {}
+        for batch, shared in self._batches(prompts, encoded):
+            state, logits = self._start([parts[index][0] for index in batch], shared, keep=len(lead) + 1)
+            for row, index in enumerate(batch):
+                chosen = logits[row, -1, [ending[0] for ending in parts[index][1]]]
+                scores[index] = torch.softmax(chosen.float(), dim=0).tolist()
+            written = []
+            for row, tokens in enumerate(logits.argmax(dim=-1).tolist()):
+                # What greedy decoding writes agrees with the lead up to some place; the rest of the lead is unread.
+                agreed = _common_prefix([tokens, [*lead, -1]])
+                written.append(tokens[: agreed + 1])
+                if agreed < len(lead):
+                    state.seen[row, -(len(lead) - agreed) :] = False
+            self._write_on(state, written, max_new_tokens)
+            generations.update(zip(batch, (self._generation(tokens, []) for tokens in written), strict=True))
+        return scores, [generations[index] for index in range(len(prompts))]
 
     def _row_log_probabilities(
         self, prompts: Sequence[Prompt], rows: list[list[int]], targets: list[list[list[int]]]
@@ -146,32 +182,51 @@ class TransformersEngine:
                 yield members[start : start + self.batch_size], shared
 
     def _decode(
-        self, rows: list[list[int]], shared: int, max_new_tokens: int, letter_probabilities: bool
+        self, state: _Rows, logits: torch.Tensor, max_new_tokens: int, letter_probabilities: bool
     ) -> tuple[list[list[int]], list[list[torch.Tensor]]]:
         """The tokens that greedy decoding writes after each row and, if wanted, the letter probabilities at each.
 
+        Args:
+            state: rows that have been run.
+            logits: of the last place of each row, shape (rows, tokens).
+            max_new_tokens: most tokens to write.
+            letter_probabilities: whether they are wanted.
+        """
+        letters: list[list[torch.Tensor]] = [[] for _ in logits]
+
+        def note(rows: list[int], logits: torch.Tensor) -> None:
+            for row, probabilities in zip(rows, self._by_letter(logits), strict=True):
+                letters[row].append(probabilities)
+
+        on_logits = note if letter_probabilities else lambda rows, logits: None
+        on_logits(list(range(len(logits))), logits)
+        written = [[token] for token in logits.argmax(dim=-1).tolist()]
+        self._write_on(state, written, max_new_tokens, on_logits)
+        return written, letters
+
+    def _write_on(
+        self,
+        state: _Rows,
+        written: list[list[int]],
+        max_new_tokens: int,
+        on_logits: Callable[[list[int], torch.Tensor], None] = lambda rows, logits: None,
+    ) -> None:
+        """Go on with greedy decoding after the last token written for each row, which has not been run yet.
+
         A row leaves the batch when it has ended, so that the long ones do not keep all others running.
         """
-        written: list[list[int]] = [[] for _ in rows]
-        letters: list[list[torch.Tensor]] = [[] for _ in rows]
-        going = list(range(len(rows)))
-        state, logits = self._start(rows, shared, keep=1)
-        for step in range(max_new_tokens):
-            tokens = logits[:, -1].argmax(dim=-1)
-            for row, token in zip(going, tokens.tolist(), strict=True):
+        batch = list(range(len(written)))
+        while going := [
+            row for row in batch if written[row][-1] not in self._end_ids and len(written[row]) < max_new_tokens
+        ]:
+            if len(going) < len(batch):
+                state.select(torch.tensor([batch.index(row) for row in going], device=self.model.device))
+                batch = going
+            ids = torch.tensor([written[row][-1:] for row in going], device=self.model.device)
+            logits = self._run(state, ids, torch.ones_like(ids, dtype=torch.bool), keep=1)[:, -1]
+            on_logits(going, logits)
+            for row, token in zip(going, logits.argmax(dim=-1).tolist(), strict=True):
                 written[row].append(token)
-            if letter_probabilities:
-                for row, probabilities in zip(going, self._by_letter(logits[:, -1]), strict=True):
-                    letters[row].append(probabilities)
-            places = [place for place, row in enumerate(going) if written[row][-1] not in self._end_ids]
-            if not places or step + 1 == max_new_tokens:
-                break
-            if len(places) < len(going):
-                kept = torch.tensor(places, device=tokens.device)
-                going, tokens = [going[place] for place in places], tokens[kept]
-                state.select(kept)
-            logits = self._run(state, tokens[:, None], torch.ones_like(tokens[:, None], dtype=torch.bool), keep=1)
-        return written, letters
 
     def _by_letter(self, logits: torch.Tensor) -> torch.Tensor:
         """Probability of each letter and of any other token, shape (rows, 27)."""
@@ -219,7 +274,10 @@ class TransformersEngine:
             # One token at least, so that an empty prefix has shapes too.
             ids = torch.tensor([row[: max(length, 1)]], device=self.model.device)
             self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._prefixes = {key: SharedPrefix.from_cache(cache, length)}
+            self._prefixes[key] = SharedPrefix.from_cache(cache, length)
+            while len(self._prefixes) > _KEPT_PREFIXES:
+                self._prefixes.popitem(last=False)
+        self._prefixes.move_to_end(key)
         return self._prefixes[key]
 
     def _generation(self, tokens: list[int], steps: list[torch.Tensor]) -> Generation:

@@ -86,8 +86,12 @@ def answer_questions(
         return [computed_answer(question, spellings[question.word]) for question in questions]
     spelled = [None if mode == "direct" else parse_spelling(spellings[question.word].text) for question in questions]
     prompts = [question_prompt(question, letters) for question, letters in zip(questions, spelled, strict=True)]
-    scores = engine.score(prompts, [question.candidates() for question in questions])
-    written = engine.generate(prompts, _ANSWER_TOKENS) if generate else [None] * len(prompts)
+    candidates = [question.candidates() for question in questions]
+    written: Sequence[Generation | None] = [None] * len(prompts)
+    if generate:
+        scores, written = engine.score_and_generate(prompts, candidates, _ANSWER_TOKENS)
+    else:
+        scores = engine.score(prompts, candidates)
     answers = []
     for question, probabilities, generation, letters in zip(questions, scores, written, spelled, strict=True):
         text = generation.text if generation else None

@@ -61,8 +61,7 @@ class Question:
 class Prompt:
     """What a model is given: a header shared by many prompts, so that an engine can cache it, and the rest.
 
-    The header ends in a letter or digit and the body starts with a line break, where tokenizers split anyway:
-    the two may be tokenized apart.
+    The header ends before a space or a line break, where tokenizers split anyway.
     """
 
     header: str
@@ -167,7 +166,7 @@ FEW_SHOT_WORDS: frozenset[str] = frozenset(
 
 def direct_prompt(question: Question) -> Prompt:
     """Mode `direct`: a few fixed examples, then the question; the model continues with `" " + answer`."""
-    return Prompt(_header(question.question_type, spelled=False), "\n\n" + _ask(question, None))
+    return _prompt(question, None)
 
 
 def spell_first_prompt(question: Question, spelling: str) -> Prompt:
@@ -177,11 +176,27 @@ def spell_first_prompt(question: Question, spelling: str) -> Prompt:
         question: the question to put.
         spelling: the letters that the model wrote for the word, joined ("strawberry"); right or wrong, even "".
     """
-    return Prompt(_header(question.question_type, spelled=True), "\n\n" + _ask(question, spelling))
+    return _prompt(question, spelling)
+
+
+def _prompt(question: Question, spelling: str | None) -> Prompt:
+    examples = _examples(question.question_type, spelling is not None)
+    asked = "\n\n" + _ask(question, spelling)
+    # The first words of a phrasing are the same for all questions, so they belong to the header.
+    opening = next(part for part in _openings() if asked.startswith(part))
+    return Prompt(examples + opening, asked.removeprefix(opening))
 
 
 @cache
-def _header(question_type: QuestionType, spelled: bool) -> str:
+def _openings() -> tuple[str, ...]:
+    """How questions begin, longest first, "" last."""
+    phrasings = [*letter_count.PHRASINGS.values(), *letter_position.PHRASINGS.values()]
+    words = {text.partition("{")[0].rstrip(" '\"") for text in phrasings}
+    return (*sorted((f"\n\nQuestion: {opening}" for opening in words), key=len, reverse=True), "")
+
+
+@cache
+def _examples(question_type: QuestionType, spelled: bool) -> str:
     return "\n\n".join(
         f"{_ask(example, example.word if spelled else None)} {example.answer}"
         for example in FEW_SHOT_EXAMPLES[question_type]

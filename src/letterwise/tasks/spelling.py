@@ -185,7 +185,8 @@ def spelling_prompt(word: str) -> Prompt:
     header = "\n\n".join(
         f"{SPELLING_CONTEXT.replace('{word}', example)} {spell(example, 'space')}" for example in SPELLING_FEW_SHOT
     )
-    return Prompt(header, "\n\n" + SPELLING_CONTEXT.replace("{word}", word))
+    opening, ending = SPELLING_CONTEXT.split(" {word}")
+    return Prompt(f"{header}\n\n{opening}", f" {word}{ending}")
 
 
 _LETTER_RUN = re.compile(r"(?<![^\W\d_])[^\W\d_](?:[^\w\n]{1,7}[^\W\d_](?![^\W\d_]))*(?![^\W\d_])")
