@@ -31,8 +31,6 @@ class ServiceSettings(BaseSettings):
     """Also load the base model without the adapter, for requests with `"model": "base"` and the playground."""
     task_type: Literal["spelling", "position_count", "all"] = "all"
     """Which routes there are."""
-    engine: Literal["auto", "transformers", "openvino"] = "auto"
-    """Inference backend; `auto` takes the fastest for the device."""
     enable_gpu: bool = False
     """Run on the GPU; the start fails where there is none."""
     host: str = "127.0.0.1"
@@ -75,7 +73,7 @@ class ServiceSettings(BaseSettings):
     canary_window: int = Field(200, ge=10)
     """Last probes of each kind that the live accuracy is taken over."""
 
-    @field_validator("log_level", "task_type", "engine", mode="before")
+    @field_validator("log_level", "task_type", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from letterwise import __version__
 from letterwise.api.schemas import Health, Metrics, Readiness
 from letterwise.api.state import answering_of, state_of
+from letterwise.api.utils.errors import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["operations"])
 STATIC = Path(__file__).parents[1] / "static"
@@ -41,7 +42,7 @@ async def health() -> Health:
     return Health(version=__version__)
 
 
-@router.get("/ready")
+@router.get("/ready", responses={503: PROBLEM_RESPONSES[503]})
 async def ready(request: Request) -> Readiness:
     """The model is loaded, has answered a warm-up request, and the service is not stopping."""
     answering = answering_of(request)
