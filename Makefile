@@ -26,7 +26,7 @@ FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable
 COG = COLUMNS=100 NO_COLOR=1 TERM=dumb $(BIN)/cog --verbosity=1
 DOCUMENTS := $(wildcard README.md docs/*.md)
 
-.PHONY: help setup run test test-fast lint bench docs lock clean
+.PHONY: help setup run test test-fast test-tools lint bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +56,14 @@ $(VENV)/.package: $(VENV)/.requirements pyproject.toml
 run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=configs/quick.yaml)
 	$(BIN)/letterwise run --config $(CONFIG)
 
-test: lint ## Run every check: style, types, documents and all tests, the slow ones too
+test: lint test-tools ## Run every check: style, types, documents and all tests, the slow ones too
 	$(BIN)/pytest -ra --durations=10
+
+# For others than root the tests that need a browser are skipped, and say so.
+test-tools: ## Install the programs that some tests need, where this is root on Debian or Ubuntu
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
+	  chromium fonts-dejavu-core >/dev/null; fi
 
 test-fast: setup ## Run the tests that take seconds
 	$(BIN)/pytest -m "not slow"

@@ -28,7 +28,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 NO_CHROMIUM = "Chromium is not installed (Debian and Ubuntu: apt install chromium)"
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)]
 
 PATIENCE = 20
 """Seconds that the page may take on a busy machine; without load it takes tenths."""
