@@ -207,6 +207,7 @@ def evaluate(
     """
     run_ = _open(config, model, seed, run_name)
     from letterwise.evaluation_steps import evaluate_step, run_adapters
+    from letterwise.reporting.terminal_tables import print_results
     from letterwise.results import TASKS, EvaluationResults, ModelRole, read_results
 
     evaluation = run_.config.evaluation.model_dump()
@@ -226,7 +227,7 @@ def evaluate(
         output = run_.folder / "evaluations" / "-".join(parts)
     run_.execute(evaluate_step(run_, adapters, tasks, output))
     folder = output or run_.folder
-    _print_summary(run_, read_results(folder / "evaluation_results.json", EvaluationResults))
+    print_results(run_.terminal, read_results(folder / "evaluation_results.json", EvaluationResults))
     run_.terminal.say(f"Written to {folder}")
 
 
@@ -243,7 +244,7 @@ def transfer(
     """
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import transfer_step
-    from letterwise.reporting.transfer_table import transfer_table
+    from letterwise.reporting.terminal_tables import transfer_table
     from letterwise.results import TransferResults, read_results
 
     run_.execute(transfer_step(run_))
@@ -267,20 +268,12 @@ def run(
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import run_all
     from letterwise.reporting.summary import conclusion
+    from letterwise.reporting.terminal_tables import print_results
 
     results, transfer_results = run_all(run_)
-    _print_summary(run_, results)
+    print_results(run_.terminal, results)
     run_.terminal.say(conclusion(results, transfer_results))
     run_.terminal.say(f"Everything is in {run_.folder}")
-
-
-def _print_summary(run_: Run, results: object) -> None:
-    from letterwise.reporting.summary import render_rich, summary_rows
-    from letterwise.results import EvaluationResults
-
-    assert isinstance(results, EvaluationResults)
-    title = f"{results.base_model.id}, {results.split} words"
-    run_.terminal.console.print(render_rich(summary_rows(results), title))
 
 
 @app.command()

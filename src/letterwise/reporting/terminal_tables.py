@@ -1,0 +1,46 @@
+"""What commands print when they are done: results, calibration and transfer analysis as tables for a terminal.
+
+Knows the results and how figures are written out; computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from letterwise.reporting.console import Terminal
+from letterwise.reporting.summary import render_rich, summary_rows
+from letterwise.results import CalibrationError, Estimate, EvaluationResults, TransferResults
+
+
+def print_results(terminal: Terminal, results: EvaluationResults) -> None:
+    """The table of metrics and, where the tuned model is calibrated, how good its confidence is."""
+    title = f"{results.base_model.id}, {results.split} words"
+    terminal.console.print(render_rich(summary_rows(results), title))
+    if results.calibration:
+        terminal.console.print(calibration_table(results.calibration))
+
+
+def calibration_table(errors: Mapping[str, CalibrationError]) -> Table:
+    """Expected calibration error of the tuned model's confidence, as it is and through the curves of validation."""
+    table = Table("confidence in", "uncalibrated", "calibrated", "n", title="Expected calibration error, tuned model")
+    for name, error in errors.items():
+        table.add_row(name, f"{error.uncalibrated:.3f}", f"{error.calibrated:.3f}", str(error.n))
+    return table
+
+
+def transfer_table(results: TransferResults) -> Table:
+    """A row for each figure; one that there is none of says why."""
+    table = Table("figure", "of", "value", "95% interval", "n", "why there is none", title="Transfer")
+    for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain"):
+        for what, estimate in getattr(results, figure).items():
+            _add(table, figure, what, estimate)
+    _add(table, "generalization", "spelling", results.generalization)
+    return table
+
+
+def _add(table: Table, figure: str, what: str, estimate: Estimate) -> None:
+    value = "–" if estimate.value is None else f"{estimate.value:.3f}"
+    interval = "–" if estimate.interval is None else "[{:.3f}, {:.3f}]".format(*estimate.interval)
+    table.add_row(figure, what, value, interval, str(estimate.n or "–"), estimate.reason or "")
