@@ -21,13 +21,13 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
 from letterwise import hardware
+from letterwise.adapters import add_adapter
 from letterwise.config import ExperimentConfig, LoraSection, TrainingConfig
 from letterwise.data.build import build_data, load_data
 from letterwise.data.packing import IGNORED, tokenize_examples
 from letterwise.data.texts import spelling_examples
 from letterwise.data.word_lists import build_words
 from letterwise.files import write_json
-from letterwise.adapters import add_adapter
 from letterwise.models import load_model, load_tokenizer, resolve_base
 from letterwise.run_environment import describe_environment
 from letterwise.training.state import AdapterOptimizer

@@ -16,6 +16,8 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from letterwise.api.app import create_app
+from letterwise.api.settings import ServiceSettings
 from letterwise.cli import app
 from letterwise.config import ExperimentConfig, dump_config, load_config
 from letterwise.errors import LetterwiseError
@@ -138,18 +140,27 @@ def test_the_readme_shows_every_command() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_path_named_is_in_the_repository_or_in_a_run_folder(document: Path) -> None:
     in_run = {path.removeprefix("results/<run_name>/") for path in run_layout()}
-    in_run |= {Path(path).name for path in in_run} | {"adapter_config.json", "tokenizer.json"}
+    in_run |= {Path(path).name for path in in_run} | {"adapter_config.json", "calibration.json", "tokenizer.json"}
     named = re.compile(
         r"(?:src|docs|configs|tests|benchmarks)/[\w./-]*|[\w./-]+\.(?:md|ya?ml|jsonl?|py|parquet|png|toml|cff)"
     )
     for span in code_spans(document.read_text(encoding="utf-8")):
-        if named.fullmatch(span):
+        if named.fullmatch(span) and not span.startswith("/"):
             found = [
                 *ROOT.glob(span),
                 *document.parent.glob(span),
                 *(ROOT / "src" / "letterwise").rglob(Path(span).name),
             ]
             assert found or span in in_run, f"{document.name} names {span}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_route_named_is_served(document: Path) -> None:
+    settings = ServiceSettings(**{name: field.default for name, field in ServiceSettings.model_fields.items()})
+    served = {*create_app(settings).openapi()["paths"], "/", "/docs", "/openapi.json", "/batch"}
+    spans = code_spans(document.read_text(encoding="utf-8"))
+    named = {match[1] for span in spans if (match := re.fullmatch(r"(?:GET |POST )?(/[\w./-]*)", span))}
+    assert named <= served
 
 
 def test_what_a_run_leaves_is_what_the_code_writes() -> None:
@@ -162,14 +173,31 @@ def test_what_a_run_leaves_is_what_the_code_writes() -> None:
             assert re.search(rf'["/]{re.escape(name)}"', source), f"nothing writes {path}"
 
 
-def test_the_python_in_the_readme_runs(
+def python_in_the_readme(about: str) -> str:
+    (code,) = (
+        code for code in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if about in code
+    )
+    return str(code)
+
+
+def test_the_readme_uses_a_merged_model(
     tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     shutil.copytree(tiny_llama, tmp_path / "merged")
     monkeypatch.chdir(tmp_path)
-    exec(code, {})
+    exec(python_in_the_readme("from_pretrained"), {})
     assert re.fullmatch(r"[a-z]*\n", capsys.readouterr().out)
+
+
+def test_the_readme_asks_a_running_service(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tests" / "api")
+    import playground_app
+
+    code = python_in_the_readme("letterwise.client")
+    assert "http://localhost:8000" in code
+    with playground_app.serving(playground_app.create_app()) as address:
+        exec(code.replace("http://localhost:8000", address), {})
+    assert "count=" in capsys.readouterr().out
 
 
 def test_every_setting_is_explained() -> None:

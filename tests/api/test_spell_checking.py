@@ -78,26 +78,26 @@ def test_nothing_is_suggested_where_no_word_is_near(checker: SpellChecker, word:
 
 
 def test_the_model_decides_between_near_words(checker: SpellChecker) -> None:
-    candidates = checker.prepare("tbale")
+    candidates = checker.prepare("thre")
     assert checker.needs_model(candidates)
     for favourite in candidates[:2]:
-        [verdict] = checker.check(ScriptedEngine([favourite]), ["tbale"])
+        [verdict] = checker.check(ScriptedEngine([favourite]), ["thre"])
         assert verdict.suggestion == favourite
 
 
 def test_confidence_grows_with_the_probability_that_the_model_gives(checker: SpellChecker) -> None:
-    candidates = checker.prepare("tbale")
+    candidates = checker.prepare("thre")
     rest = len(candidates) - 1
 
     def confidence(share: float) -> float:
-        return checker.decide("tbale", candidates, [share, *[(1 - share) / rest] * rest]).confidence
+        return checker.decide("thre", candidates, [share, *[(1 - share) / rest] * rest]).confidence
 
     assert confidence(0.5) < confidence(0.9) < confidence(0.999) < 1
 
 
 def test_a_model_that_finds_a_word_impossible_does_no_harm(checker: SpellChecker) -> None:
-    candidates = checker.prepare("tbale")
-    verdict = checker.decide("tbale", candidates, [1.0, *[0.0] * (len(candidates) - 1)])
+    candidates = checker.prepare("thre")
+    verdict = checker.decide("thre", candidates, [1.0, *[0.0] * (len(candidates) - 1)])
     assert verdict.suggestion == candidates[0]
     assert 0 < verdict.confidence <= 1
 
@@ -105,7 +105,7 @@ def test_a_model_that_finds_a_word_impossible_does_no_harm(checker: SpellChecker
 def test_verdicts_come_in_the_order_of_the_words_and_the_model_is_asked_about_unsure_ones_only(
     checker: SpellChecker,
 ) -> None:
-    words = ["algorithm", "tbale", "qqqqqqqqqq", "definitly", "algoritm"]
+    words = ["algorithm", "thre", "qqqqqqqqqq", "definitly", "algoritm"]
     engine = ScriptedEngine()
     verdicts = checker.check(engine, words)
     assert [verdict.word for verdict in verdicts] == words
@@ -115,12 +115,12 @@ def test_verdicts_come_in_the_order_of_the_words_and_the_model_is_asked_about_un
 
 
 def test_all_prompts_share_a_header_that_an_engine_can_cache(checker: SpellChecker) -> None:
-    first, answers = checker.prompt("tbale", checker.prepare("tbale"))
+    first, answers = checker.prompt("thre", checker.prepare("thre"))
     second, _ = checker.prompt("wrd", checker.prepare("wrd"))
     assert first.header == second.header
     assert first.header[-1].isalpha()
     assert first.body.startswith("\n")
-    assert answers == checker.prepare("tbale")
+    assert answers == checker.prepare("thre")
 
 
 def test_the_examples_of_the_prompt_are_misspellings_of_known_words(checker: SpellChecker) -> None:

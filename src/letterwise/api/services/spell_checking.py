@@ -73,11 +73,11 @@ class Weights(NamedTuple):
 
 
 # Fitted by `python benchmarks/spell_check.py MODEL --fit`, on development words.
-WITHOUT_MODEL = Weights(1.15, -4.07, 2.37, 1.58, 2.54, 1.10, 0.0, -1.00)
-WITH_MODEL = Weights(1.15, -4.07, 2.37, 1.58, 2.54, 1.10, 0.3, -1.00)
-KNOWN_CONFIDENCE = (3.0, 1.0)
+WITHOUT_MODEL = Weights(1.09, -3.42, 2.19, 2.41, 2.56, 0.99, 0.0, 1.6)
+WITH_MODEL = Weights(1.01, -3.17, 2.03, 2.23, 2.37, 0.92, 0.17, 0.51)
+KNOWN_CONFIDENCE = (2.79, 1.12)
 """Logistic regression that a known word is correct: intercept, and slope per unit of its Zipf frequency."""
-NO_SUGGESTION_CONFIDENCE = 0.5
+NO_SUGGESTION_CONFIDENCE = 0.6
 """Share of misspelled words among unknown ones without a suggestion; the others are rare words."""
 
 
