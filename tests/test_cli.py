@@ -465,7 +465,7 @@ def test_interrupting_is_not_an_error_of_the_program(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("letterwise.pipeline.evaluate_model", interrupted)
+    monkeypatch.setattr("letterwise.evaluation_steps.evaluate_model", interrupted)
 
     assert letterwise("evaluate", "--config", experiment) == 130
 

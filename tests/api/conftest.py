@@ -51,6 +51,8 @@ def serve(
 ) -> Iterator[Serve]:
     """Start an application around an engine; it is ready when this returns."""
     monkeypatch.setattr("letterwise.api.lifecycle.SpellChecker", lambda: spell_checker)
+    # Logging belongs to the whole process, and other tests look at it.
+    monkeypatch.setattr("letterwise.api.app.configure_logging", lambda level: None)
     clients: list[TestClient] = []
 
     def start(

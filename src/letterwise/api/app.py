@@ -79,7 +79,6 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
     state = ServiceState(settings, metrics, batcher)
     keys = KeyRing(settings.api_key, settings.api_keys_file)
     limiter = RateLimiter(settings.rate_limit, settings.rate_limit_storage)
-    configure_logging(settings.log_level)
     stop_tracing = configure_tracing(__version__)
 
     app = FastAPI(
@@ -124,6 +123,7 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        configure_logging(state.settings.log_level)
         await limiter.check()
         async with living(state, load):
             yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,7 @@ from letterwise.api.app import create_app
 from letterwise.api.services.loading import find_model, load_served
 from letterwise.api.settings import ServiceSettings
 from letterwise.api.state import ServiceState
+from letterwise.api.utils.logs import configure_logging
 from letterwise.errors import LetterwiseError
 
 
@@ -32,6 +34,7 @@ def serve(settings: ServiceSettings) -> None:
         found, first = (source if first else find_model(settings)), False
         return load_served(settings, found)
 
+    configure_logging(settings.log_level)  # before the server's first line
     app = create_app(settings, load)
     config = uvicorn.Config(
         app,
@@ -49,7 +52,8 @@ def serve(settings: ServiceSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server = uvicorn.Server(config)
-    server.run()
+    with suppress(SystemExit):  # uvicorn's own end when it cannot listen
+        server.run()
     state: ServiceState = app.state.service
     if state.startup_error:
         raise LetterwiseError(state.startup_error)
