@@ -189,6 +189,7 @@ INTERRUPTIONS = {
 """What is called, and at which call the user presses Ctrl-C; each time the run is started again."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("finished", ["tiny_gpt2"], indirect=True)
 @pytest.mark.parametrize("step", INTERRUPTIONS)
@@ -251,6 +252,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("finished", ["tiny_llama"], indirect=True)
 def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
@@ -306,6 +308,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(
     assert [step for step in STEPS if f"{step}: up to date" in lines] == [step for step in STEPS if step not in redone]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("shipped", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_runs(
