@@ -199,7 +199,7 @@ def calibration(
 
 def fit(words: Words, engine: Engine | None, asked: int, terminal: Terminal) -> None:
     """Print all constants of the checker, fitted by maximum likelihood on equally many misspelled and correct words."""
-    checker = SpellChecker()
+    checker = SpellChecker(ask_model=True)
     size = min(len(words.misspelled), len(words.corrections))
     unknown = [
         (word, correction, checker.prepare(word))
@@ -214,7 +214,7 @@ def fit(words: Words, engine: Engine | None, asked: int, terminal: Terminal) -> 
         ]
     )
     print(f"WITHOUT_MODEL, from {len(unknown)} words: {without}")
-    checker = SpellChecker(without_model=without)
+    checker = SpellChecker(ask_model=True, without_model=without)
     alone = [
         correction != ""
         for word, correction, candidates in unknown
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--correct", type=int, default=1000, help="correct words of each kind to check")
     parser.add_argument("--slow", type=int, default=400, help="misspellings for pyspellchecker, which takes long")
     parser.add_argument("--fit", action="store_true", help="fit the weights on the development half; measure nothing")
-    parser.add_argument("--asked", type=int, default=800, help="words on which --fit asks the model")
+    parser.add_argument("--asked", type=int, default=1500, help="words on which --fit asks the model")
     parser.add_argument("--half", choices=("development", "test"), default="test", help="what to measure on")
     parser.add_argument("--seed", type=int, default=0, help="of the split")
     options = parser.parse_args()
@@ -321,7 +321,7 @@ def main() -> None:
         return fit(halves["development"], engine, options.asked, terminal)
 
     words = halves[options.half].sample(options.misspelled, options.correct)
-    checker = SpellChecker()
+    checker = SpellChecker(ask_model=True)
     variants: dict[str, tuple[Check, Words]] = {
         "symspellpy": (symspell(), words),
         "pyspellchecker": (pyspellchecker(), words.sample(options.slow, options.correct)),

@@ -36,7 +36,7 @@ class ScriptedEngine:
 
 @pytest.fixture(scope="module")
 def checker() -> SpellChecker:
-    return SpellChecker()
+    return SpellChecker(ask_model=True)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,13 @@ def test_the_model_decides_between_near_words(checker: SpellChecker) -> None:
     for favourite in candidates[:2]:
         [verdict] = checker.check(ScriptedEngine([favourite]), ["thre"])
         assert verdict.suggestion == favourite
+
+
+def test_the_model_is_not_asked_unless_wanted() -> None:
+    engine = ScriptedEngine(["three"])
+    [verdict] = SpellChecker().check(engine, ["thre"])
+    assert verdict.suggestion == "there"
+    assert engine.asked == []
 
 
 def test_confidence_grows_with_the_probability_that_the_model_gives(checker: SpellChecker) -> None:
