@@ -145,6 +145,75 @@ def test_a_candidate_that_merges_with_the_prompt(model: PreTrainedModel, tokeniz
     assert scores == pytest.approx(torch.softmax(torch.stack(logs), dim=0).tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_a_draft_changes_nothing_about_what_is_written(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """Right from the first to the last token, right with one other token in it, right at first, wrong, or none."""
+    engine = TransformersEngine(model, tokenizer, batch_size)
+    expected = engine.generate(SPELLING_PROMPTS, NEW_TOKENS, letter_probabilities=True)
+    for change in (
+        lambda tokens, place: tokens,
+        lambda tokens, place: [*tokens[:4], 7, *tokens[5:]],
+        lambda tokens, place: [*tokens[:6], 7, 7, 7],
+        lambda tokens, place: [7] * NEW_TOKENS,
+        lambda tokens, place: tokens if place % 2 else [],
+    ):
+        drafts = {
+            prompt.text: change(greedy(model, tokenizer, prompt.text)[0], place)
+            for place, prompt in enumerate(SPELLING_PROMPTS)
+        }
+        monkeypatch.setattr(engine._tokens, "draft", lambda text, draft, drafts=drafts: drafts[text])
+        written = engine.generate(SPELLING_PROMPTS, NEW_TOKENS, letter_probabilities=True, drafts=WORDS)
+        for one, other in zip(written, expected, strict=True):
+            assert (one.text, one.token_texts) == (other.text, other.token_texts)
+            for step, wanted in zip(one.letter_probabilities, other.letter_probabilities, strict=True):
+                assert step == pytest.approx(wanted, abs=1e-4)
+
+
+def passes_of(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Takes the number of tokens of each pass through the model from now on."""
+    passes: list[int] = []
+    run = engine.runner.run
+    monkeypatch.setattr(engine.runner, "run", lambda step: passes.append(len(step.ids)) or run(step))
+    return passes
+
+
+def test_a_right_draft_is_checked_in_one_pass(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(model, tokenizer)
+    engine.generate(SPELLING_PROMPTS[:1], 1)  # runs what all spelling prompts share
+    passes = passes_of(engine, monkeypatch)
+    tokens, _ = greedy(model, tokenizer, SPELLING_PROMPTS[0].text)
+    engine.generate(SPELLING_PROMPTS[:1], NEW_TOKENS)
+    assert len(passes) == len(up_to_the_line_break(tokenizer, tokens)[: NEW_TOKENS - 1]) + 1
+    passes.clear()
+    monkeypatch.setattr(engine._tokens, "draft", lambda text, draft: tokens[: NEW_TOKENS - 1])
+    engine.generate(SPELLING_PROMPTS[:1], NEW_TOKENS, drafts=["as it happens"])
+    assert len(passes) == 1
+
+
+def test_a_draft_is_what_would_follow_after_a_space(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    engine = TransformersEngine(model, tokenizer)
+    drafted = engine._tokens.draft(SPELLING_PROMPTS[0].text, "s t r a w")
+    assert tokenizer.encode(SPELLING_PROMPTS[0].text) + drafted == tokenizer.encode(
+        SPELLING_PROMPTS[0].text + " s t r a w"
+    )
+
+
+def test_what_prompts_share_is_run_once(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The examples and a question up to its word are run with the first prompt, and never again."""
+    engine = TransformersEngine(model, tokenizer)
+    ask = [direct_prompt(count_question(word, "r")) for word in WORDS]
+    engine.score(ask[:1], [COUNTS])
+    passes = passes_of(engine, monkeypatch)
+    engine.score(ask, [COUNTS] * len(WORDS))
+    assert passes == [sum(len(tokenizer.encode(prompt.body)) for prompt in ask)]
+
+
 def test_nothing_asked_gives_nothing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     engine = TransformersEngine(model, tokenizer)
     assert engine.generate([], NEW_TOKENS) == []
@@ -189,7 +258,7 @@ def test_candidates_after_a_token_of_their_own_are_scored_behind_it(
     """As where " 3" is the tokens " " and "3": some rows go on from that space, others never write it."""
     engine = TransformersEngine(model, tokenizer, batch_size)
     space, digits = tokenizer.encode(" q")[0], [[tokenizer.encode(str(number))[0]] for number in range(10)]
-    monkeypatch.setattr(engine, "_continuations", lambda text, answers: ([*tokenizer.encode(text), space], digits))
+    monkeypatch.setattr(engine._tokens, "continuations", lambda text, ids, answers: ([*ids, space], digits))
     bias = torch.zeros(model.config.vocab_size)
     bias[space] = likely - 1.0
     with torch.no_grad():

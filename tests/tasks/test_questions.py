@@ -251,7 +251,7 @@ def test_header_and_body_may_be_tokenized_apart(splitter: PreTokenizer, question
         return [piece for piece, _ in splitter.pre_tokenize_str(text)]
 
     for prompt in (direct_prompt(question), spell_first_prompt(question, "strawberry")):
-        assert pieces(prompt.header) + pieces(prompt.body) == pieces(prompt.text)
+        assert pieces(prompt.header) + pieces(prompt.lead + prompt.body) == pieces(prompt.text)
 
 
 def test_few_shot_examples_cover_the_classes_with_ordinary_words() -> None:
@@ -263,9 +263,14 @@ def test_few_shot_examples_cover_the_classes_with_ordinary_words() -> None:
 
 
 @pytest.mark.parametrize("phrasing", letter_count.PHRASINGS)
-def test_a_phrasings_first_words_are_shared_by_all_its_prompts(phrasing: str) -> None:
+def test_questions_about_one_letter_share_all_that_stands_before_the_word(phrasing: str) -> None:
     one, other = (direct_prompt(count_question(word, "r", phrasing)) for word in ("strawberry", "tree"))
-    assert one.header == other.header
-    assert one.header.rpartition("\n\n")[2] == (
-        "Question: " + letter_count.PHRASINGS[phrasing].partition("{")[0].rstrip(" '\"")
-    )
+    assert (one.header, one.lead) == (other.header, other.lead)
+    assert one.lead == "\n\nQuestion: " + letter_count.PHRASINGS[phrasing].partition("{word}")[0].format(letter="r")
+    assert one.body.startswith("strawberry")
+
+
+def test_a_word_that_the_question_itself_contains_changes_no_prompt() -> None:
+    for word in ("in", "the", "question", "many", "n"):
+        prompt = direct_prompt(count_question(word, "n"))
+        assert prompt.text.endswith(f"\n\nQuestion: How many n's are in the word '{word}'?\nAnswer:")

@@ -28,9 +28,21 @@ class Engine(Protocol):
     """A model that answers prompts."""
 
     def generate(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, letter_probabilities: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        letter_probabilities: bool = False,
+        drafts: Sequence[str] | None = None,
     ) -> list[Generation]:
-        """Greedy continuation of each prompt, one line at most."""
+        """Greedy continuation of each prompt, one line at most.
+
+        Args:
+            prompts: what to continue.
+            max_new_tokens: most tokens to write.
+            letter_probabilities: whether they are wanted.
+            drafts: what each continuation may turn out to be, after a space. It saves time where it is right, and
+                changes nothing about what is written.
+        """
         ...
 
     def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:

@@ -59,18 +59,22 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is given: a header shared by many prompts, so that an engine can cache it, and the rest.
+    """What a model is given, in parts, so that an engine can keep what it computed of those that prompts share.
 
     The header ends before a space or a line break, where tokenizers split anyway.
     """
 
     header: str
+    """Shared by many prompts, such as the examples."""
     body: str
+    """Of this prompt alone."""
+    lead: str = ""
+    """Between the two, shared by fewer prompts: a question up to its word."""
 
     @property
     def text(self) -> str:
         """The whole prompt."""
-        return self.header + self.body
+        return self.header + self.lead + self.body
 
 
 def count_question(word: str, letter: str, phrasing: str = "plural_in_word", question_id: str = "") -> Question:
@@ -180,19 +184,10 @@ def spell_first_prompt(question: Question, spelling: str) -> Prompt:
 
 
 def _prompt(question: Question, spelling: str | None) -> Prompt:
-    examples = _examples(question.question_type, spelling is not None)
     asked = "\n\n" + _ask(question, spelling)
-    # The first words of a phrasing are the same for all questions, so they belong to the header.
-    opening = next(part for part in _openings() if asked.startswith(part))
-    return Prompt(examples + opening, asked.removeprefix(opening))
-
-
-@cache
-def _openings() -> tuple[str, ...]:
-    """How questions begin, longest first, "" last."""
-    phrasings = [*letter_count.PHRASINGS.values(), *letter_position.PHRASINGS.values()]
-    words = {text.partition("{")[0].rstrip(" '\"") for text in phrasings}
-    return (*sorted((f"\n\nQuestion: {opening}" for opening in words), key=len, reverse=True), "")
+    # Any place is right; before the word, all questions about that letter or position share what is cached.
+    lead, word, rest = asked.partition(question.word)
+    return Prompt(_examples(question.question_type, spelling is not None), word + rest, lead)
 
 
 @cache

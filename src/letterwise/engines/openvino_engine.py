@@ -1,0 +1,116 @@
+"""The engine for processors: the model compiled by OpenVINO, which fuses what PyTorch runs one by one.
+
+Computes in bfloat16 where the processor can, as the reference engine does, else in float32. Knows nothing about tasks,
+files or metrics.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from letterwise import hardware
+from letterwise.engines.causal_engine import CausalEngine
+from letterwise.engines.packed_model import PackedModel, additive
+from letterwise.engines.runner import KeyShape, Output, Step, key_shape
+
+_ANY = -1
+
+
+class OpenVinoEngine(CausalEngine):
+    """Greedy generation and scoring with a causal language model of transformers, on the CPU."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 64) -> None:
+        """Compile a loaded model, which takes some seconds; the model itself is not needed afterwards.
+
+        Args:
+            model: in float32, on the CPU, in evaluation mode, without an adapter beside its weights.
+            tokenizer: of that model.
+            batch_size: prompts in one forward pass.
+        """
+        shape = key_shape(model)
+        super().__init__(OpenVinoRunner(model, shape), shape, model.config.vocab_size, tokenizer, batch_size)
+
+
+class OpenVinoRunner:
+    """Runs a compiled model; one call at a time."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+    """Of what goes in and comes out; the inside may be narrower."""
+
+    def __init__(self, model: PreTrainedModel, shape: KeyShape) -> None:
+        self._shape = shape
+        core = openvino.Core()
+        narrow = hardware.choose_dtype(self.device) == torch.bfloat16
+        compiled = core.compile_model(
+            _convert(model, shape),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+        self._request = compiled.create_infer_request()
+
+    def run(self, step: Step) -> Output:
+        """One forward pass."""
+        past = step.past or _no_past(self._shape, len(step.sees_own))
+        arguments = _arguments(step, past)
+        results = self._request.infer([tensor.numpy() for tensor in arguments], share_inputs=True)
+        # The request keeps its output tensors for the next call, so they are copied out.
+        logits, *present = (torch.from_numpy(np.array(results[place])) for place in range(len(results)))
+        return Output(logits, tuple(present))
+
+
+def _convert(model: PreTrainedModel, shape: KeyShape) -> openvino.Model:
+    """The model as OpenVINO's graph, with every length free.
+
+    By its PyTorch frontend itself: `openvino.convert_model` also reports its use over the network.
+    """
+    rows = torch.arange(3)
+    example = Step(
+        ids=rows,
+        positions=rows,
+        unpack=torch.tensor([0, 0, 1, 2]),
+        pack=torch.tensor([0, 2, 3]),
+        prefix=torch.zeros(2 * shape.layers, shape.heads, 5, shape.size),
+        sees_prefix=torch.ones(2, 5, dtype=torch.bool),
+        sees_own=torch.ones(2, 2, 4, dtype=torch.bool),
+        past=tuple(torch.zeros(2, shape.heads, 2, shape.size) for _ in range(2 * shape.layers)),
+        keep=rows,
+    )
+    arguments = _arguments(example, example.past)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(PackedModel(model), example_input=arguments, trace_kwargs={"check_trace": False})
+    converted = frontend.convert(frontend.load(decoder))
+    # All lengths are free but those that the model fixes.
+    fixed: list[Any] = [[_ANY], [_ANY], [_ANY], [_ANY], [2 * shape.layers, shape.heads, _ANY, shape.size]]
+    fixed += [[_ANY, _ANY], [_ANY, _ANY, _ANY], [_ANY]]
+    fixed += [[_ANY, shape.heads, _ANY, shape.size]] * len(example.past)
+    for parameter, tensor, dimensions in zip(converted.inputs, arguments, fixed, strict=True):
+        parameter.get_node().set_element_type(_ELEMENT_TYPES[tensor.dtype])
+        parameter.get_node().set_partial_shape(openvino.PartialShape(dimensions))
+    converted.validate_nodes_and_infer_types()
+    return converted
+
+
+_ELEMENT_TYPES = {torch.int64: openvino.Type.i64, torch.float32: openvino.Type.f32}
+
+
+def _arguments(step: Step, past: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What `PackedModel.forward` takes."""
+    masks = additive(step.sees_prefix, torch.float32), additive(step.sees_own, torch.float32)
+    return step.ids, step.positions, step.unpack, step.pack, step.prefix, *masks, step.keep, *past
+
+
+def _no_past(shape: KeyShape, rows: int) -> tuple[Tensor, ...]:
+    return (torch.zeros(rows, shape.heads, 0, shape.size),) * (2 * shape.layers)

@@ -1,0 +1,152 @@
+"""Rows of tokens and what they share: from lists of token ids to the tensors of forward passes.
+
+Knows token ids, keys and values; knows nothing about text.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from letterwise.engines.packed_model import Step
+from letterwise.engines.runner import KeyShape, Runner
+
+_KEPT_PREFIXES = 256
+"""Some megabytes each for the examples of a small model, a twentieth of that for what follows them."""
+
+Path = tuple[tuple[int, ...], ...]
+"""What a row's tokens begin with, in pieces that are kept apart because other rows share only the first of them."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows on their way through the model."""
+
+    prefix: Tensor
+    sees_prefix: Tensor
+    positions: Tensor
+    """Place in its text of each row's next token, shape (rows,)."""
+    seen: Tensor
+    """Which of the cells run so far hold a token that counts: bool, shape (rows, cells)."""
+    past: tuple[Tensor, ...] = ()
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        places = torch.tensor(rows, device=self.seen.device)
+        self.sees_prefix, self.positions = self.sees_prefix[places], self.positions[places]
+        self.seen, self.past = self.seen[places], tuple(tensor[places] for tensor in self.past)
+
+    def take_back(self, row: int, tokens: int) -> None:
+        """Let a row forget the last of the tokens that it was run with."""
+        if tokens:
+            places = self.seen[row].nonzero()[-tokens:, 0]
+            self.seen[row, places] = False
+            self.positions[row] -= tokens
+
+
+@dataclass(slots=True)
+class PrefixStore:
+    """Keys and values of prefixes, computed once; the least recently used go first."""
+
+    runner: Runner
+    shape: KeyShape
+    _kept: OrderedDict[tuple[int, ...], Tensor] = field(default_factory=OrderedDict)
+
+    def start(self, paths: Sequence[Path]) -> Rows:
+        """Rows that begin behind these paths, with no token of their own yet."""
+        depth = max(map(len, paths), default=0)
+        for level in range(1, depth + 1):
+            self._ensure([path[:level] for path in paths if len(path) >= level])
+        rows = self._rows(paths)
+        while len(self._kept) > max(_KEPT_PREFIXES, len(paths) * depth):
+            self._kept.popitem(last=False)
+        return rows
+
+    def _rows(self, paths: Sequence[Path]) -> Rows:
+        """As `start`, where all pieces are kept already."""
+        nodes = dict.fromkeys(_joined(path[:level]) for path in paths for level in range(1, len(path) + 1))
+        for node in nodes:
+            self._kept.move_to_end(node)
+        tensors = [self._kept[node] for node in nodes]
+        ends = torch.tensor([0, *(tensor.shape[2] for tensor in tensors)]).cumsum(0).tolist()
+        place = dict(zip(nodes, pairwise(ends), strict=True))
+        sees = torch.zeros(len(paths), ends[-1], dtype=torch.bool)
+        for row, path in enumerate(paths):
+            for level in range(1, len(path) + 1):
+                start, end = place[_joined(path[:level])]
+                sees[row, start:end] = True
+        device = self.runner.device
+        return Rows(
+            prefix=torch.cat([self.shape.no_prefix(self.runner.dtype, device), *tensors], dim=2),
+            sees_prefix=sees.to(device),
+            positions=torch.tensor([sum(map(len, path)) for path in paths], device=device),
+            seen=torch.zeros(len(paths), 0, dtype=torch.bool, device=device),
+        )
+
+    def _ensure(self, paths: Sequence[Path]) -> None:
+        """Compute what is not kept of these paths, whose earlier pieces are, in one pass."""
+        new = [path for path in dict.fromkeys(paths) if _joined(path) not in self._kept]
+        if not new:
+            return
+        rows = self._rows([path[:-1] for path in new])
+        run(self.runner, rows, [list(path[-1]) for path in new], keep=[1] * len(new))
+        for row, path in enumerate(new):
+            keys = torch.stack([tensor[row, :, : len(path[-1])] for tensor in rows.past])
+            self._kept[_joined(path)] = keys
+
+
+def run(runner: Runner, rows: Rows, tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> Tensor:
+    """Let rows go on with some tokens each.
+
+    Args:
+        runner: the model.
+        rows: the rows; they now hold the tokens too.
+        tokens: one or more for each row.
+        keep: for how many of its last tokens each row's logits are wanted.
+
+    Returns:
+        The logits wanted, row after row, shape (sum of `keep`, vocabulary).
+    """
+    device = rows.seen.device
+    lengths = torch.tensor([len(each) for each in tokens])
+    width, total = int(lengths.max()), int(lengths.sum())
+    cells = torch.arange(width)
+    real = cells < lengths[:, None]
+    firsts = lengths.cumsum(0) - lengths
+    # A cell without a token holds the row's last one, which no other cell sees.
+    unpack = firsts[:, None] + torch.minimum(cells, lengths[:, None] - 1)
+    pack = real.flatten().nonzero()[:, 0]
+    lasts = firsts + lengths
+    kept = torch.cat([torch.arange(last - count, last) for last, count in zip(lasts, torch.tensor(keep), strict=True)])
+    positions = (rows.positions.cpu()[:, None] + cells).flatten()[pack]
+    ids = torch.tensor([token for each in tokens for token in each])
+    real = real.to(device)
+    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    new = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=device)
+    earlier = rows.seen[:, None, :].expand(-1, width, -1)
+    step = Step(
+        ids=ids.to(device),
+        positions=positions.to(device),
+        unpack=unpack.flatten().to(device),
+        pack=pack.to(device),
+        prefix=rows.prefix,
+        sees_prefix=rows.sees_prefix,
+        sees_own=torch.cat([earlier, new], dim=2),
+        past=rows.past,
+        keep=kept.to(device),
+    )
+    assert len(step.ids) == total
+    output = runner.run(step)
+    rows.past = output.present
+    rows.seen = torch.cat([rows.seen, real], dim=1)
+    rows.positions = rows.positions + lengths.to(device)
+    return output.logits
+
+
+def _joined(path: Path) -> tuple[int, ...]:
+    return tuple(token for piece in path for token in piece)
