@@ -44,7 +44,11 @@ class ScriptedEngine:
             assert self.gate.wait(20)
 
     def generate(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, letter_probabilities: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        letter_probabilities: bool = False,
+        drafts: Sequence[str] | None = None,
     ) -> list[Generation]:
         self._work(len(prompts))
         return [self._spell(re.findall(r"Word: (\w+)", prompt.text)[-1]) for prompt in prompts]

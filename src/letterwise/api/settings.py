@@ -33,6 +33,8 @@ class ServiceSettings(BaseSettings):
     """Which routes there are."""
     enable_gpu: bool = False
     """Run on the GPU; the start fails where there is none."""
+    engine: Literal["auto", "openvino", "transformers"] = "auto"
+    """What runs the model: OpenVINO on the processor or PyTorch anywhere; `auto` takes OpenVINO without a GPU."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
     port: int = Field(8000, ge=0, le=65535)
@@ -73,7 +75,7 @@ class ServiceSettings(BaseSettings):
     canary_window: int = Field(200, ge=10)
     """Last probes of each kind that the live accuracy is taken over."""
 
-    @field_validator("log_level", "task_type", mode="before")
+    @field_validator("log_level", "task_type", "engine", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

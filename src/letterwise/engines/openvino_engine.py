@@ -6,20 +6,16 @@ files or metrics.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise import hardware
 from letterwise.engines.causal_engine import CausalEngine
-from letterwise.engines.packed_model import PackedModel, additive
-from letterwise.engines.runner import KeyShape, Output, Step, key_shape
+from letterwise.engines.openvino_quietly import openvino
+from letterwise.engines.packed_model import PackedModel, Step, additive
+from letterwise.engines.runner import KeyShape, Output, key_shape
 
 _ANY = -1
 
@@ -72,10 +68,7 @@ class OpenVinoRunner:
 
 
 def _convert(model: PreTrainedModel, shape: KeyShape) -> openvino.Model:
-    """The model as OpenVINO's graph, with every length free.
-
-    By its PyTorch frontend itself: `openvino.convert_model` also reports its use over the network.
-    """
+    """The model as OpenVINO's graph, with every length free but those that the model fixes."""
     rows = torch.arange(3)
     example = Step(
         ids=rows,
@@ -88,22 +81,14 @@ def _convert(model: PreTrainedModel, shape: KeyShape) -> openvino.Model:
         past=tuple(torch.zeros(2, shape.heads, 2, shape.size) for _ in range(2 * shape.layers)),
         keep=rows,
     )
-    arguments = _arguments(example, example.past)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(PackedModel(model), example_input=arguments, trace_kwargs={"check_trace": False})
-    converted = frontend.convert(frontend.load(decoder))
-    # All lengths are free but those that the model fixes.
-    fixed: list[Any] = [[_ANY], [_ANY], [_ANY], [_ANY], [2 * shape.layers, shape.heads, _ANY, shape.size]]
-    fixed += [[_ANY, _ANY], [_ANY, _ANY, _ANY], [_ANY]]
-    fixed += [[_ANY, shape.heads, _ANY, shape.size]] * len(example.past)
-    for parameter, tensor, dimensions in zip(converted.inputs, arguments, fixed, strict=True):
-        parameter.get_node().set_element_type(_ELEMENT_TYPES[tensor.dtype])
-        parameter.get_node().set_partial_shape(openvino.PartialShape(dimensions))
-    converted.validate_nodes_and_infer_types()
-    return converted
-
-
-_ELEMENT_TYPES = {torch.int64: openvino.Type.i64, torch.float32: openvino.Type.f32}
+    lengths: list[list[int]] = [[_ANY], [_ANY], [_ANY], [_ANY], [2 * shape.layers, shape.heads, _ANY, shape.size]]
+    lengths += [[_ANY, _ANY], [_ANY, _ANY, _ANY], [_ANY]]
+    lengths += [[_ANY, shape.heads, _ANY, shape.size]] * len(example.past)
+    return openvino.convert_model(
+        PackedModel(model),
+        example_input=_arguments(example, example.past),
+        input=[openvino.PartialShape(dimensions) for dimensions in lengths],
+    )
 
 
 def _arguments(step: Step, past: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -41,8 +41,13 @@ def spelling_token_limit(tokenizer: PreTrainedTokenizerBase, longest: int) -> in
 
 
 def spell_words(engine: Engine, words: Sequence[str], max_new_tokens: int) -> list[Generation]:
-    """Let the model spell each word, with its letter probabilities."""
-    return engine.generate([spelling_prompt(word) for word in words], max_new_tokens, letter_probabilities=True)
+    """Let the model spell each word, with its letter probabilities.
+
+    The right spelling is the draft: the engine checks in one pass whether the model writes it, and goes on token by
+    token where it writes something else.
+    """
+    prompts, drafts = [spelling_prompt(word) for word in words], [spell(word, "space") for word in words]
+    return engine.generate(prompts, max_new_tokens, letter_probabilities=True, drafts=drafts)
 
 
 def spelled_letters(generation: Generation) -> list[tuple[str, dict[str, float]]]:

@@ -5,7 +5,6 @@ All answers come from the model; what is true is never looked at here. Knows not
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,13 +21,14 @@ from letterwise.evaluation.answering import (
     computed_answer,
     question_prompt,
     scored_answer,
+    spell_words,
     spelling_confidence,
     spelling_token_limit,
 )
 from letterwise.evaluation.calibration import calibrated_confidence
 from letterwise.results import QUESTION_TYPES
 from letterwise.tasks.questions import Prompt, Question
-from letterwise.tasks.spelling import SPELLING_CONTEXT, parse_spelling, spelling_prompt
+from letterwise.tasks.spelling import SPELLING_CONTEXT, parse_spelling
 from letterwise.words.dictionary import tokens_in_context
 
 REMEMBERED_SPELLINGS = 4096
@@ -121,8 +121,10 @@ class AnsweringService:
     async def _spell(self, engine: Engine, words: Sequence[str], which: ModelName) -> list[Generation]:
         spelled = {word: self._spellings[which, word] for word in words if (which, word) in self._spellings}
         if new := [word for word in dict.fromkeys(words) if word not in spelled]:
-            operation = Operation("generate", id(engine), lambda prompts: self._generate(engine, prompts))
-            written = await self.batcher.submit(operation, [spelling_prompt(word) for word in new])
+            operation = Operation(
+                "generate", id(engine), lambda words: spell_words(engine, words, self._spelling_tokens)
+            )
+            written = await self.batcher.submit(operation, new)
             for word, spelling in zip(new, written, strict=True):
                 spelled[word] = self._spellings[which, word] = spelling
         for word in spelled:
@@ -134,22 +136,9 @@ class AnsweringService:
     async def _score(
         self, engine: Engine, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]
     ) -> list[list[float]]:
-        """Probability of each prompt's candidates; prompts with the same header share a forward pass."""
-        groups: dict[str, list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            groups.setdefault(prompt.header, []).append(place)
-
-        async def run(header: str, places: list[int]) -> list[list[float]]:
-            operation = Operation("score", (id(engine), header), lambda pairs: _score(engine, pairs))
-            return await self.batcher.submit(operation, [(prompts[place], candidates[place]) for place in places])
-
-        results = await asyncio.gather(*(run(header, places) for header, places in groups.items()))
-        by_place = {
-            place: result
-            for places, group in zip(groups.values(), results, strict=True)
-            for place, result in zip(places, group, strict=True)
-        }
-        return [by_place[place] for place in range(len(prompts))]
+        """Probability of each prompt's candidates."""
+        operation = Operation("score", id(engine), lambda pairs: _score(engine, pairs))
+        return await self.batcher.submit(operation, list(zip(prompts, candidates, strict=True)))
 
     def tokens(self, word: str) -> list[str]:
         """The word as the model reads it in a spelling prompt."""
@@ -170,9 +159,6 @@ class AnsweringService:
         if which not in self.model.engines:
             raise UnknownModel(which)
         return self.model.engines[which]
-
-    def _generate(self, engine: Engine, prompts: list[Prompt]) -> Sequence[Generation]:
-        return engine.generate(prompts, self._spelling_tokens, letter_probabilities=True)
 
 
 def _score(engine: Engine, pairs: list[tuple[Prompt, Sequence[str]]]) -> list[list[float]]:

@@ -18,6 +18,7 @@ from letterwise.adapters import ADAPTER_BASE_FILE, ADAPTER_WEIGHTS, CALIBRATION_
 from letterwise.api.schemas import ModelName
 from letterwise.api.settings import ServiceSettings
 from letterwise.engines.engine import Engine
+from letterwise.engines.openvino_engine import OpenVinoEngine
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, sha256_file
@@ -111,8 +112,14 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
             raise LetterwiseError("ENABLE_GPU is set, but PyTorch finds no GPU; unset it, or install a GPU build.")
     tokenizer = load_tokenizer(source.base)
 
+    compiled = settings.engine == "openvino" or (settings.engine == "auto" and device.type == "cpu")
+    if compiled and device.type != "cpu":
+        raise LetterwiseError("ENGINE is openvino, which runs on the processor, and ENABLE_GPU is set; unset one.")
+
     def engine(adapter: Path | None) -> Engine:
-        return TransformersEngine(_weights(source.base, adapter, device), tokenizer, settings.max_batch_size)
+        dtype = torch.float32 if compiled else hardware.choose_dtype(device)
+        kind = OpenVinoEngine if compiled else TransformersEngine
+        return kind(_weights(source.base, adapter, device, dtype), tokenizer, settings.max_batch_size)
 
     engines: dict[ModelName, Engine] = {"finetuned": engine(source.adapter)}
     if settings.compare_base and source.adapter:
@@ -124,7 +131,7 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
     return ServedModel(
         name=name,
         revision=revision,
-        engine_name="transformers",
+        engine_name="openvino" if compiled else "transformers",
         tokenizer=tokenizer,
         engines=engines,
         calibration=_beside(source, CALIBRATION_FILE, Calibration),
@@ -139,9 +146,8 @@ def _beside(source: ModelSource, name: str, kind: type[AnyResults]) -> AnyResult
     return read_results(path, kind) if path and path.is_file() else None
 
 
-def _weights(base: BaseModel, adapter: Path | None, device: torch.device) -> PreTrainedModel:
+def _weights(base: BaseModel, adapter: Path | None, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """The model with its adapter merged: merged in float32, so that only the sum is rounded."""
-    dtype = hardware.choose_dtype(device)
     if adapter is None:
         return load_model(base, device, dtype)
     merged = load_adapter(load_model(base, device, torch.float32), adapter, base).merge_and_unload()

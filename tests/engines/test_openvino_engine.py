@@ -1,0 +1,99 @@
+"""Held against the reference engine, on both architectures and on the real model."""
+
+from __future__ import annotations
+
+import sys
+from string import ascii_lowercase
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from letterwise import hardware
+from letterwise.config import WordsConfig
+from letterwise.engines.openvino_engine import OpenVinoEngine
+from letterwise.engines.transformers_engine import TransformersEngine
+from letterwise.errors import LetterwiseError
+from letterwise.models import EMBEDDED, BaseModel, load_model, load_tokenizer, resolve_base
+from letterwise.tasks.questions import count_question, direct_prompt, make_questions, position_question
+from letterwise.tasks.spelling import spelling_prompt
+from letterwise.words.dictionary import dictionary_words
+
+CPU = torch.device("cpu")
+WORDS = ["strawberry", "fig", "unbelievable", "plum", "watermelon", "kiwi", "pomegranate"]
+PROMPTS = [
+    *(spelling_prompt(word) for word in WORDS),
+    *(direct_prompt(count_question(word, "r")) for word in WORDS),
+    *(direct_prompt(position_question(word, 2)) for word in WORDS),
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base: BaseModel) -> PreTrainedTokenizerBase:
+    return load_tokenizer(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_base: BaseModel) -> PreTrainedModel:
+    return load_model(tiny_base, CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> OpenVinoEngine:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "choose_dtype", lambda device: torch.float32)
+        return OpenVinoEngine(model, tokenizer, batch_size=4)
+
+
+def test_it_writes_what_the_reference_engine_writes(
+    engine: OpenVinoEngine, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    reference = TransformersEngine(model, tokenizer)
+    expected = reference.generate(PROMPTS, 12, letter_probabilities=True)
+    for drafts in (None, ["s t r a w"] * len(PROMPTS)):
+        written = engine.generate(PROMPTS, 12, letter_probabilities=True, drafts=drafts)
+        for one, other in zip(written, expected, strict=True):
+            assert (one.text, one.token_texts) == (other.text, other.token_texts)
+            for step, wanted in zip(one.letter_probabilities, other.letter_probabilities, strict=True):
+                assert step == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.parametrize("answers", [list(ascii_lowercase), ["strawberry", "straw", "st"]], ids=["letters", "words"])
+def test_it_scores_as_the_reference_engine_scores(
+    engine: OpenVinoEngine, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, answers: list[str]
+) -> None:
+    reference = TransformersEngine(model, tokenizer)
+    candidates = [answers] * len(PROMPTS)
+    scored = zip(engine.score(PROMPTS, candidates), reference.score(PROMPTS, candidates), strict=True)
+    for one, other in scored:
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_openvinos_telemetry_is_not_even_imported(engine: OpenVinoEngine) -> None:
+    assert engine is not None
+    assert sys.modules["openvino_telemetry"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_engines_agree_on_500_questions_to_the_real_model() -> None:
+    """In bfloat16 or float32, as each chooses for this processor: rounding turns a nearly tied answer now and then."""
+    try:
+        base = resolve_base(EMBEDDED)
+    except LetterwiseError as error:
+        pytest.skip(str(error))
+    settings = WordsConfig()
+    words = dictionary_words(settings.min_letters, settings.max_letters, 3.0)[::20]
+    questions = make_questions(words, 250, 250, 0, "agreement")
+    prompts, candidates = [direct_prompt(each) for each in questions], [each.candidates() for each in questions]
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, CPU, torch.float32)
+    compiled = OpenVinoEngine(model, tokenizer, 32)
+    reference = TransformersEngine(model.to(hardware.choose_dtype(CPU)), tokenizer, 32)
+    answers = [
+        [max(zip(scores, choices, strict=True))[1] for scores, choices in zip(scored, candidates, strict=True)]
+        for scored in (engine.score(prompts, candidates) for engine in (compiled, reference))
+    ]
+    same = sum(one == other for one, other in zip(*answers, strict=True))
+    assert len(questions) == 500
+    assert same >= 475, f"the engines agree on {same} of 500 questions"
