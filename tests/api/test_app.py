@@ -125,6 +125,7 @@ def test_a_batch_is_answered_in_order_whatever_its_items_ask(serve: Serve) -> No
 
 def test_a_batch_may_not_be_larger_than_the_models(serve: Serve) -> None:
     client = serve(max_batch_size=2)
+    assert client.get("/ready").json()["max_batch_size"] == 2
     response = client.post(f"{COUNT}/batch", json={"items": [{"word": "tree", "letter": "e"}] * 3})
     assert response.status_code == 400
     assert "MAX_BATCH_SIZE" in response.json()["details"]

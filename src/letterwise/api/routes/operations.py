@@ -46,13 +46,14 @@ async def health() -> Health:
 async def ready(request: Request) -> Readiness:
     """The model is loaded, has answered a warm-up request, and the service is not stopping."""
     answering = answering_of(request)
-    model = answering.model
+    model, settings = answering.model, state_of(request).settings
     return Readiness(
         model=model.name,
         revision=model.revision,
         engine=model.engine_name,
         models=list(model.engines),
-        tasks=list(state_of(request).settings.tasks),
+        tasks=list(settings.tasks),
+        max_batch_size=settings.max_batch_size,
         default_modes=answering.default_modes,
     )
 
