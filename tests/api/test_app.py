@@ -153,6 +153,28 @@ def test_a_word_is_spelled_once(serve: Serve) -> None:
     assert engine.batches == [1]
 
 
+def test_a_spelling_may_be_forgotten_while_another_word_is_spelled(serve: Serve) -> None:
+    """As the canary does."""
+    engine = ScriptedEngine()
+    client = serve(engine)
+    state = client.app.state.service  # type: ignore[attr-defined]
+    assert client.post(SPELL, json={"text": "banana"}).status_code == 200
+    engine.batches.clear()
+    engine.gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        items = [{"text": "banana"}, {"text": "rhythm"}]
+        asked = pool.submit(client.post, f"{SPELL}/batch", json={"items": items})
+        while not engine.batches:
+            time.sleep(0.01)
+        state.answering.forget("banana")
+        engine.gate.set()
+        assert asked.result().status_code == 200
+    engine.batches.clear()
+    state.answering.forget("rhythm")
+    assert client.post(f"{SPELL}/batch", json={"items": items}).status_code == 200
+    assert engine.batches == [1]  # banana is remembered
+
+
 def test_too_much_waiting_is_refused_early(serve: Serve) -> None:
     engine = ScriptedEngine(answer="1")
     client = serve(engine, max_batch_size=1, queue_size=2, max_queue_ms=60_000, request_timeout_seconds=60)

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from scripted_model import ScriptedEngine, Serve
 from transformers import PreTrainedTokenizerBase
 
+from letterwise.api import lifecycle
 from letterwise.api.services import canary as canary_module
 from letterwise.api.services.canary import Canary, CanaryItem, canary_items
 from letterwise.api.utils.observability import ServiceMetrics
 from letterwise.config import AnswerMode
 from letterwise.data import word_lists
+from letterwise.results import Calibration
 from letterwise.tasks.questions import COUNT_CLASSES, Question, count_question, position_question
 
 WORDS = ("strawberry", "committee", "rhythm", "algorithm")
@@ -142,6 +145,18 @@ def test_modes_are_kept_apart() -> None:
     for mode, correct, count in (("computed", "true", 2), ("computed", "false", 2), ("direct", "false", 4)):
         labels = {"question_type": "letter_count", "mode": mode, "correct": correct}
         assert value(metrics, "canary_probes_total", **labels) == count
+
+
+def test_the_served_model_is_asked_in_its_default_mode_and_in_direct(serve: Serve) -> None:
+    """Its own spelling lacks a letter, so the two modes can be told apart."""
+    question = count_question("tree", "e")
+    direct = Calibration(adapter="a", curves={}, accuracy={}, default_modes={"letter_count": "direct"})
+    for calibration, answers in ((None, {"computed": "1", "direct": "2"}), (direct, {"direct": "2"})):
+        client = serve(ScriptedEngine(spellings={"tree": "tre"}, answer="2"), calibration=calibration)
+        asker = lifecycle._ModelAsker(client.app.state.service)  # type: ignore[attr-defined]
+        assert client.portal
+        assert client.portal.call(asker.spell, "tree") == "tre"
+        assert client.portal.call(asker.answer, question) == answers
 
 
 def test_a_mode_that_is_no_longer_asked_leaves_with_the_window() -> None:

@@ -131,7 +131,7 @@ class _ModelAsker:
         self.state = state
 
     async def spell(self, word: str) -> str:
-        self._answering.forget()  # what the model wrote earlier says nothing about how it does now
+        self._answering.forget(word)  # what the model wrote earlier says nothing about how it does now
         return parse_spelling((await self._answering.spell([word]))[0].text)
 
     async def answer(self, question: Question) -> dict[AnswerMode, str | None]:
