@@ -1,18 +1,29 @@
-"""What docs/api.md shows of the service: its routes and settings, from the code.
+"""What docs/api.md shows of the service: routes and settings from the code, examples and speed as they were recorded.
 
-Called from cog blocks and run by `make docs`. Knows the service's settings and OpenAPI description; asks no model.
+Called from cog blocks and run by `make docs`. Knows the service's settings, its OpenAPI description and the recordings;
+asks no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from letterwise.api.app import create_app
+from letterwise.api.examples import recording
 from letterwise.api.settings import ServiceSettings
+from letterwise.files import read_json
+
+SPEED = Path(__file__).parents[1] / "benchmarks" / "results" / "serve.json"
+"""Written by the benchmark of the service: `date`, `environment` with `cpu` and `cores`, and `rows` of a table."""
+NOT_MEASURED = "The speed of the service has not been recorded yet."
+LINE = 100
+"""Characters of a line of JSON, where a value can be broken."""
 
 
 def routes() -> str:
@@ -37,6 +48,64 @@ def statuses() -> str:
     return _table(("status", "when"), rows)
 
 
+def recorded_on() -> str:
+    """When and where the examples were recorded."""
+    recorded = recording()
+    return (
+        f"Recorded on {recorded.date} with letterwise {recorded.version} on {recorded.cores} cores of {recorded.cpu}, "
+        f"in {recorded.dtype}. Other processors round differently, so probabilities differ a little there."
+    )
+
+
+def start(number: int) -> str:
+    """The command that starts the service of the examples that follow."""
+    variables = recording().services[number].environment
+    return f"```sh\n{' '.join(f'{name}={value}' for name, value in variables.items())} letterwise serve\n```"
+
+
+def example(*names: str) -> str:
+    """Recorded requests, each with its response."""
+    by_name = {exchange.name: exchange for exchange in recording().exchanges}
+    blocks = []
+    for exchange in (by_name[name] for name in names):
+        body = "" if exchange.body is None else pretty(exchange.body)
+        answer = exchange.response if isinstance(exchange.response, str) else pretty(exchange.response)
+        blocks += [
+            f"{exchange.title}:",
+            _message(f"{exchange.method} {exchange.path} HTTP/1.1", exchange.headers, body),
+            _message(f"HTTP/1.1 {exchange.status}", exchange.response_headers, answer),
+        ]
+    return "\n\n".join(blocks)
+
+
+def pretty(value: Any, indent: str = "") -> str:
+    """JSON whose objects and lists are broken only where they do not fit into a line."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(line) <= LINE or not isinstance(value, dict | list):
+        return line
+    inner = f"{indent}  "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key)}: {pretty(one, inner)}" for key, one in value.items()]
+    else:
+        parts = [pretty(one, inner) for one in value]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return f"{first}\n" + ",\n".join(f"{inner}{part}" for part in parts) + f"\n{indent}{last}"
+
+
+def speed() -> str:
+    """What the benchmark of the service measured, side by side."""
+    if not SPEED.is_file():
+        return NOT_MEASURED
+    measured = read_json(SPEED)
+    rows: list[dict[str, Any]] = measured["rows"]
+    place = measured["environment"]
+    table = _table(
+        list(rows[0]),
+        [[f"{value:,}" if isinstance(value, int | float) else str(value) for value in row.values()] for row in rows],
+    )
+    return f"Measured on {measured['date']} on {place['cores']} cores of {place['cpu']}.\n\n{table}"
+
+
 def settings() -> str:
     """Every environment variable of the service."""
     rows = [
@@ -50,6 +119,11 @@ def _defaults() -> ServiceSettings:
     """Settings that do not depend on the environment of whoever makes the documents."""
     fields = ServiceSettings.model_fields
     return ServiceSettings(**{name: field.default for name, field in fields.items()})
+
+
+def _message(first_line: str, headers: Mapping[str, str], body: str) -> str:
+    lines = [first_line, *(f"{name}: {value}" for name, value in headers.items())]
+    return "\n".join(["```http", *lines, *(["", body] if body else []), "```"])
 
 
 def _default(field: FieldInfo) -> str:

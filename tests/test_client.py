@@ -97,8 +97,25 @@ def test_many_questions_go_in_batches_and_answers_come_in_order(url: str) -> Non
         ]
         assert [answer.letter for answer in ask.letter_at_many([("banana", 1), ("rhythm", 6)])] == ["b", "m"]
         assert ask.spell_many([]) == []
-    with Client(url) as ask, pytest.raises(ServiceError, match="at most 4 items"):
+    with Client(url, batch_size=6) as ask, pytest.raises(ServiceError, match="at most 4 items"):
         ask.spell_many(words)
+
+
+def test_without_a_batch_size_the_service_says_how_many_it_takes(stand_in: Any) -> None:
+    words = ["rhythm", "algoritm", "banana", "recieve", "strawberry", "letter"]
+    app = stand_in.create_app(max_batch_size=4)
+
+    async def check_twice(address: str) -> list[schemas.SpellCheckAnswer]:
+        async with AsyncClient(address) as ask:
+            assert await ask.check_many([]) == []
+            return await ask.check_many(words) + await ask.check_many(words)
+
+    with stand_in.serving(app) as address:
+        with Client(address) as ask:
+            assert [answer.word for answer in ask.spell_many(words) + ask.spell_many(words)] == words + words
+        assert app.state.requests == {"/ready": 1, "/api/spelling/predict/batch": 4}
+        assert [answer.word for answer in asyncio.run(check_twice(address))] == words + words
+    assert app.state.requests == {"/ready": 2, "/api/spelling/predict/batch": 4, "/api/spelling/check/batch": 4}
 
 
 def test_the_asynchronous_client_gives_the_same_answers(url: str) -> None:

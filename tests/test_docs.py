@@ -58,7 +58,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-generated, update_results = load("generated"), load("update_results")
+generated, generated_api, update_results = load("generated"), load("generated_api"), load("update_results")
 
 
 def without_cog(text: str) -> str:
@@ -198,6 +198,32 @@ def test_the_readme_asks_a_running_service(monkeypatch: pytest.MonkeyPatch, caps
     with playground_app.serving(playground_app.create_app()) as address:
         exec(code.replace("http://localhost:8000", address), {})
     assert "count=" in capsys.readouterr().out
+
+
+def test_the_speed_of_the_service_is_shown_once_it_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated_api, "SPEED", tmp_path / "serve.json")
+    assert generated_api.speed() == generated_api.NOT_MEASURED
+    rows = [{"stack": "plain", "requests_per_second": 1234.5}, {"stack": "letterwise", "requests_per_second": 5000}]
+    environment = {"cpu": "A Processor", "cores": 2}
+    write_json(tmp_path / "serve.json", {"date": "2026-01-02", "environment": environment, "rows": rows})
+    assert generated_api.speed() == (
+        "Measured on 2026-01-02 on 2 cores of A Processor.\n\n"
+        "| stack | requests_per_second |\n| --- | --- |\n| plain | 1,234.5 |\n| letterwise | 5,000 |"
+    )
+
+
+def test_json_is_broken_only_where_it_does_not_fit_into_a_line() -> None:
+    short = {"word": "naïve", "letters": [{"letter": "n", "confidence": 0.5}], "spelling": None}
+    assert generated_api.pretty(short) == json.dumps(short, ensure_ascii=False)
+    long = {"results": [short, short]}
+    assert generated_api.pretty(long).splitlines() == [
+        "{",
+        '  "results": [',
+        f"    {generated_api.pretty(short)},",
+        f"    {generated_api.pretty(short)}",
+        "  ]",
+        "}",
+    ]
 
 
 def test_every_setting_is_explained() -> None:

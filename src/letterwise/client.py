@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -37,6 +37,10 @@ _CONNECTION_LOST = (httpx2.NetworkError, httpx2.ConnectTimeout, httpx2.RemotePro
 
 Body = dict[str, Any]
 AnyAnswer = TypeVar("AnyAnswer", bound=BaseModel)
+
+
+class _Replies(BaseModel, Generic[AnyAnswer]):
+    results: list[AnyAnswer]
 
 
 class Options(TypedDict, total=False):
@@ -75,7 +79,7 @@ class _ClientBase:
         timeout: float = 10.0,
         retries: int = 2,
         *,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise LetterwiseError(f"The address {base_url!r} must start with http:// or https://.")
@@ -86,10 +90,10 @@ class _ClientBase:
         self._retries = retries
         self._batch_size = batch_size
 
-    def _batches(self, path: str, items: Iterable[Body]) -> Iterator[tuple[str, Body]]:
-        listed = list(items)
-        for start in range(0, len(listed), self._batch_size):
-            yield f"{path}/batch", {"items": listed[start : start + self._batch_size]}
+    def _batches(self, path: str, items: Iterable[Body], kind: type[BaseModel]) -> Iterator[tuple[str, Body, Any]]:
+        listed, size = list(items), self._batch_size or 1
+        for start in range(0, len(listed), size):
+            yield f"{path}/batch", {"items": listed[start : start + size]}, _Replies[kind]  # type: ignore[valid-type]
 
     def _pause(self, problem: ServiceError, attempt: int) -> float:
         """Seconds before the next attempt; raises the problem itself where another attempt would not help."""
@@ -112,7 +116,7 @@ class Client(_ClientBase):
         api_key: sent as `Authorization: Bearer`.
         timeout: seconds to wait for a connection, and between two parts of a response.
         retries: how often a question is asked again.
-        batch_size: most questions in one request of the `_many` methods; the service allows up to its MAX_BATCH_SIZE.
+        batch_size: most questions in one request of the `_many` methods; by default as many as the service takes.
 
     Raises:
         LetterwiseError: `base_url` is not an address.
@@ -144,9 +148,7 @@ class Client(_ClientBase):
 
     def spell_many(self, texts: Iterable[str], **options: Unpack[Options]) -> list[schemas.SpellingAnswer]:
         """Spell several words; answers come in their order."""
-        items = ({"text": text, **options} for text in texts)
-        replies = [self._ask(*batch, schemas.SpellingAnswers) for batch in self._batches(_SPELL, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return self._ask_many(_SPELL, ({"text": text, **options} for text in texts), schemas.SpellingAnswer)
 
     def check(self, word: str) -> schemas.SpellCheckAnswer:
         """Say whether a word is spelled correctly, and which was probably meant."""
@@ -154,9 +156,7 @@ class Client(_ClientBase):
 
     def check_many(self, words: Iterable[str]) -> list[schemas.SpellCheckAnswer]:
         """Check several words; answers come in their order."""
-        items = ({"word": word} for word in words)
-        replies = [self._ask(*batch, schemas.SpellCheckAnswers) for batch in self._batches(_CHECK, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return self._ask_many(_CHECK, ({"word": word} for word in words), schemas.SpellCheckAnswer)
 
     def count(
         self, word: str, letter: str, mode: AnswerMode | None = None, **options: Unpack[Options]
@@ -169,8 +169,7 @@ class Client(_ClientBase):
     ) -> list[schemas.LetterCountAnswer]:
         """Answer several (word, letter) questions, in their order."""
         items = ({"word": word, "letter": letter, "mode": mode, **options} for word, letter in questions)
-        replies = [self._ask(*batch, schemas.LetterCountAnswers) for batch in self._batches(_COUNT, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return self._ask_many(_COUNT, items, schemas.LetterCountAnswer)
 
     def letter_at(
         self, word: str, position: int, mode: AnswerMode | None = None, **options: Unpack[Options]
@@ -185,8 +184,7 @@ class Client(_ClientBase):
     ) -> list[schemas.LetterPositionAnswer]:
         """Answer several (word, position) questions, in their order."""
         items = ({"word": word, "position": position, "mode": mode, **options} for word, position in questions)
-        replies = [self._ask(*batch, schemas.LetterPositionAnswers) for batch in self._batches(_POSITION, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return self._ask_many(_POSITION, items, schemas.LetterPositionAnswer)
 
     def health(self) -> schemas.Health:
         """Say that the process is alive."""
@@ -203,6 +201,10 @@ class Client(_ClientBase):
     @cached_property
     def _http(self) -> httpx2.Client:
         return httpx2.Client(**self._options)
+
+    def _ask_many(self, path: str, items: Iterable[Body], kind: type[AnyAnswer]) -> list[AnyAnswer]:
+        self._batch_size = self._batch_size or self.ready().max_batch_size
+        return [answer for batch in self._batches(path, items, kind) for answer in self._ask(*batch).results]
 
     def _ask(self, path: str, body: Body | None, kind: type[AnyAnswer]) -> AnyAnswer:
         for attempt in itertools.count():
@@ -247,9 +249,7 @@ class AsyncClient(_ClientBase):
 
     async def spell_many(self, texts: Iterable[str], **options: Unpack[Options]) -> list[schemas.SpellingAnswer]:
         """As `Client.spell_many`."""
-        items = ({"text": text, **options} for text in texts)
-        replies = [await self._ask(*batch, schemas.SpellingAnswers) for batch in self._batches(_SPELL, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return await self._ask_many(_SPELL, ({"text": text, **options} for text in texts), schemas.SpellingAnswer)
 
     async def check(self, word: str) -> schemas.SpellCheckAnswer:
         """As `Client.check`."""
@@ -257,9 +257,7 @@ class AsyncClient(_ClientBase):
 
     async def check_many(self, words: Iterable[str]) -> list[schemas.SpellCheckAnswer]:
         """As `Client.check_many`."""
-        items = ({"word": word} for word in words)
-        replies = [await self._ask(*batch, schemas.SpellCheckAnswers) for batch in self._batches(_CHECK, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return await self._ask_many(_CHECK, ({"word": word} for word in words), schemas.SpellCheckAnswer)
 
     async def count(
         self, word: str, letter: str, mode: AnswerMode | None = None, **options: Unpack[Options]
@@ -274,8 +272,7 @@ class AsyncClient(_ClientBase):
     ) -> list[schemas.LetterCountAnswer]:
         """As `Client.count_many`."""
         items = ({"word": word, "letter": letter, "mode": mode, **options} for word, letter in questions)
-        replies = [await self._ask(*batch, schemas.LetterCountAnswers) for batch in self._batches(_COUNT, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return await self._ask_many(_COUNT, items, schemas.LetterCountAnswer)
 
     async def letter_at(
         self, word: str, position: int, mode: AnswerMode | None = None, **options: Unpack[Options]
@@ -290,8 +287,7 @@ class AsyncClient(_ClientBase):
     ) -> list[schemas.LetterPositionAnswer]:
         """As `Client.letter_at_many`."""
         items = ({"word": word, "position": position, "mode": mode, **options} for word, position in questions)
-        replies = [await self._ask(*batch, schemas.LetterPositionAnswers) for batch in self._batches(_POSITION, items)]
-        return [answer for reply in replies for answer in reply.results]
+        return await self._ask_many(_POSITION, items, schemas.LetterPositionAnswer)
 
     async def health(self) -> schemas.Health:
         """As `Client.health`."""
@@ -308,6 +304,10 @@ class AsyncClient(_ClientBase):
     @cached_property
     def _http(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(**self._options)
+
+    async def _ask_many(self, path: str, items: Iterable[Body], kind: type[AnyAnswer]) -> list[AnyAnswer]:
+        self._batch_size = self._batch_size or (await self.ready()).max_batch_size
+        return [answer for batch in self._batches(path, items, kind) for answer in (await self._ask(*batch)).results]
 
     async def _ask(self, path: str, body: Body | None, kind: type[AnyAnswer]) -> AnyAnswer:
         for attempt in itertools.count():

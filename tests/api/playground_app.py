@@ -175,6 +175,7 @@ def create_app(
             engine="scripted",
             models=list(models),
             tasks=list(tasks),
+            max_batch_size=max_batch_size,
             default_modes={"letter_count": "computed", "letter_position": "computed"},
         )
 

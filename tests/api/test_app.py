@@ -125,6 +125,7 @@ def test_a_batch_is_answered_in_order_whatever_its_items_ask(serve: Serve) -> No
 
 def test_a_batch_may_not_be_larger_than_the_models(serve: Serve) -> None:
     client = serve(max_batch_size=2)
+    assert client.get("/ready").json()["max_batch_size"] == 2
     response = client.post(f"{COUNT}/batch", json={"items": [{"word": "tree", "letter": "e"}] * 3})
     assert response.status_code == 400
     assert "MAX_BATCH_SIZE" in response.json()["details"]
@@ -150,6 +151,28 @@ def test_a_word_is_spelled_once(serve: Serve) -> None:
     client.post(f"{POSITION}/batch", json={"items": items})
     client.post(SPELL, json={"text": "banana"})
     assert engine.batches == [1]
+
+
+def test_a_spelling_may_be_forgotten_while_another_word_is_spelled(serve: Serve) -> None:
+    """As the canary does."""
+    engine = ScriptedEngine()
+    client = serve(engine)
+    state = client.app.state.service  # type: ignore[attr-defined]
+    assert client.post(SPELL, json={"text": "banana"}).status_code == 200
+    engine.batches.clear()
+    engine.gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        items = [{"text": "banana"}, {"text": "rhythm"}]
+        asked = pool.submit(client.post, f"{SPELL}/batch", json={"items": items})
+        while not engine.batches:
+            time.sleep(0.01)
+        state.answering.forget("banana")
+        engine.gate.set()
+        assert asked.result().status_code == 200
+    engine.batches.clear()
+    state.answering.forget("rhythm")
+    assert client.post(f"{SPELL}/batch", json={"items": items}).status_code == 200
+    assert engine.batches == [1]  # banana is remembered
 
 
 def test_too_much_waiting_is_refused_early(serve: Serve) -> None:

@@ -17,14 +17,14 @@ from starlette.types import Message
 from letterwise.api.services.batching import Batch
 from letterwise.api.utils import resources
 from letterwise.api.utils.observability import MetricsMiddleware, ServiceMetrics
-from letterwise.results import Estimate, EvaluationResults, ModelResults, TransferResults
+from letterwise.results import Estimate, EvaluationResults, ModelResults, ModeResults, TransferResults
 
 NAMES = """
 http_requests_total http_request_duration_seconds http_requests_in_flight queue_wait_seconds queue_length
 queue_capacity queue_rejected_total batch_size inference_duration_seconds model_info model_loaded_timestamp_seconds
 ready answers_total spelling_accuracy character_level_accuracy levenshtein_distance letter_count_accuracy
-letter_position_accuracy correlation transfer_efficiency control_adjusted_gain generalization canary_probes_total
-canary_failures_total canary_last_probe_timestamp_seconds cpu_limit_cores memory_limit_bytes
+letter_position_accuracy correlation item_phi transfer_efficiency control_adjusted_gain generalization
+canary_probes_total canary_failures_total canary_last_probe_timestamp_seconds cpu_limit_cores memory_limit_bytes
 """
 """What alerts and dashboards may name, each with the prefix letterwise_."""
 
@@ -190,10 +190,17 @@ def evaluation() -> tuple[EvaluationResults, TransferResults]:
                     "letter_position_accuracy": 0.5,
                 },
             ),
+            answer_modes={
+                "direct": {
+                    "base": ModeResults(metrics={"letter_count_accuracy": 0.2}),
+                    "finetuned": ModeResults(metrics={"letter_count_accuracy": 0.3, "letter_position_accuracy": 0.5}),
+                },
+                "computed": {"finetuned": ModeResults(metrics={"letter_count_accuracy": 0.8})},
+            },
         ),
         TransferResults(
             correlation={"letter_count": NO_FIGURE, "position_count": Estimate(value=0.9)},
-            item_phi={},
+            item_phi={"letter_count": Estimate(value=0.2), "position_count": NO_FIGURE},
             item_table={},
             transfer_efficiency={"letter_position": Estimate(value=0.25), "position_count": NO_FIGURE},
             control_adjusted_gain={"spelling": Estimate(value=0.3)},
@@ -215,9 +222,11 @@ def test_the_evaluation_is_shown_and_what_has_no_figure_is_absent(metrics: Servi
         "spelling_accuracy": 0.4,
         "character_level_accuracy": 0.8,
         "levenshtein_distance": 0.1,
-        "letter_count_accuracy": 0.3,
-        "letter_position_accuracy": 0.5,
-        "correlation{question_type=position_count": 0.9,
+        "letter_count_accuracy{mode=direct": 0.3,
+        "letter_count_accuracy{mode=computed": 0.8,
+        "letter_position_accuracy{mode=direct": 0.5,
+        "correlation{mode=direct,question_type=position_count": 0.9,
+        "item_phi{mode=direct,question_type=letter_count": 0.2,
         "transfer_efficiency{question_type=letter_position": 0.25,
         "control_adjusted_gain{question_type=spelling": 0.3,
     }

@@ -287,8 +287,11 @@ def test_text_from_the_service_is_never_markup(open_page: OpenPage, url: str, st
 
 def test_one_task_one_model_and_small_batches(open_page: OpenPage, serve: Serve) -> None:
     page = open_page(serve(models=("finetuned",), tasks=("position_count",), max_batch_size=3))
+    statuses: list[int] = []
+    page.on("response", lambda response: statuses.append(response.status) if "/batch" in response.url else None)
     ask(page, "strawberry")
     answered(page, "strawberry")
+    assert statuses == [200] * (3 + 4)  # 8 different letters and 10 positions, by threes
     expect(page.locator(".model-name")).to_have_text(["The model’s answers"])
     expect(tiles(page, "positions").locator(".value")).to_have_text([*"strawbery", "none–"])
     expect(tiles(page, "counts")).to_have_count(8)

@@ -15,6 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 
 from letterwise import __version__
+from letterwise.api.examples import document_examples
 from letterwise.api.lifecycle import LoadModel, living
 from letterwise.api.routes import operations, position_count, spelling
 from letterwise.api.services.batching import Batch, Batcher
@@ -94,12 +95,15 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
     routers = {"spelling": spelling.router, "position_count": position_count.router}
     for task in settings.tasks:
         app.include_router(routers[task], dependencies=guards, responses=PROBLEM_RESPONSES)
-    app.include_router(operations.router)
+    app.include_router(
+        operations.router, responses={status: PROBLEM_RESPONSES[status] for status in (405, 413, 500, 503)}
+    )
     app.mount("/static", StaticFiles(directory=operations.STATIC), name="static")
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
 
     # From here on the later one is the outer one: every answer, a middleware's too, is counted and has a request id.
     install_error_handling(app)
+    document_examples(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
     app.add_middleware(TimeoutMiddleware, seconds=settings.request_timeout_seconds)
     if settings.origins:

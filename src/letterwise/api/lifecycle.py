@@ -19,6 +19,8 @@ from letterwise.api.services.loading import ServedModel
 from letterwise.api.services.spell_checking import SpellChecker
 from letterwise.api.settings import ServiceSettings
 from letterwise.api.state import ServiceState
+from letterwise.api.utils.figures import REPORTED_MODE
+from letterwise.config import AnswerMode
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.questions import Question, count_question, position_question
 from letterwise.tasks.spelling import parse_spelling
@@ -129,12 +131,13 @@ class _ModelAsker:
         self.state = state
 
     async def spell(self, word: str) -> str:
-        self._answering.forget()  # what the model wrote earlier says nothing about how it does now
+        self._answering.forget(word)  # what the model wrote earlier says nothing about how it does now
         return parse_spelling((await self._answering.spell([word]))[0].text)
 
-    async def answer(self, question: Question) -> str | None:
-        mode = self._answering.default_modes[question.question_type]
-        return (await self._answering.answer([question], mode))[0].predicted
+    async def answer(self, question: Question) -> dict[AnswerMode, str | None]:
+        answering = self._answering  # one and the same, should it be replaced meanwhile
+        modes = dict.fromkeys((answering.default_modes[question.question_type], REPORTED_MODE))
+        return {mode: (await answering.answer([question], mode))[0].predicted for mode in modes}
 
     @property
     def _answering(self) -> AnsweringService:

@@ -285,6 +285,7 @@ class Readiness(BaseModel):
     engine: str
     models: list[ModelName] = Field(description="What requests may name as `model`.")
     tasks: list[str]
+    max_batch_size: int = Field(description="Most items in one batch request.")
     default_modes: dict[str, AnswerMode] = Field(description="Question type → the mode used when none is named.")
 
 
@@ -297,14 +298,14 @@ class SpellingMetrics(BaseModel):
 
 
 class PositionCountMetrics(BaseModel):
-    """Accuracy on questions; null where not measured."""
+    """Accuracy on questions in mode `direct`; null where not measured."""
 
     letter_count_accuracy: float | None
     letter_position_accuracy: float | None
 
 
 class TransferMetrics(BaseModel):
-    """Transfer from spelling to questions; null where there is no figure."""
+    """Transfer from spelling to questions in mode `direct`; null where there is no figure."""
 
     correlation: float | None
     transfer_efficiency: float | None

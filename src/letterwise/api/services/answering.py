@@ -114,9 +114,10 @@ class AnsweringService:
             for place, (word, found) in enumerate(zip(words, candidates, strict=True))
         ]
 
-    def forget(self) -> None:
-        """Forget the spellings kept, so that the next ones are the model's anew."""
-        self._spellings.clear()
+    def forget(self, word: str) -> None:
+        """Forget how a word was spelled, so that its next spelling is the model's anew."""
+        for which in self.model.engines:
+            self._spellings.pop((which, word), None)
 
     async def _spell(self, engine: Engine, words: Sequence[str], which: ModelName) -> list[Generation]:
         spelled = {word: self._spellings[which, word] for word in words if (which, word) in self._spellings}
@@ -124,10 +125,9 @@ class AnsweringService:
             operation = Operation(
                 "generate", id(engine), lambda words: spell_words(engine, words, self._spelling_tokens)
             )
-            written = await self.batcher.submit(operation, new)
-            for word, spelling in zip(new, written, strict=True):
-                spelled[word] = self._spellings[which, word] = spelling
-        for word in spelled:
+            spelled.update(zip(new, await self.batcher.submit(operation, new), strict=True))
+        for word, spelling in spelled.items():
+            self._spellings[which, word] = spelling  # anew, as it may have been forgotten meanwhile
             self._spellings.move_to_end((which, word))
         while len(self._spellings) > REMEMBERED_SPELLINGS:
             self._spellings.popitem(last=False)

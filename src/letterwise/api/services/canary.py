@@ -10,17 +10,17 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from statistics import StatisticsError, correlation, fmean
-from typing import Protocol
+from typing import Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
 from letterwise.api.utils.figures import Figures
 from letterwise.api.utils.observability import ServiceMetrics
-from letterwise.config import WordsConfig
+from letterwise.config import ANSWER_MODES, AnswerMode, WordsConfig
 from letterwise.data.word_lists import contexts, few_shot_words
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.metrics import character_level_accuracy, levenshtein_distance
@@ -45,8 +45,8 @@ class Asker(Protocol):
         """The letters that the model wrote for the word, joined."""
         ...
 
-    async def answer(self, question: Question) -> str | None:
-        """The model's answer; None when it gave none."""
+    async def answer(self, question: Question) -> Mapping[AnswerMode, str | None]:
+        """The model's answer in each mode that is watched; None when it gave none."""
         ...
 
 
@@ -64,8 +64,8 @@ class _Probe:
     """How the model did on one item."""
 
     spelled: bool
-    counted: bool
-    placed: bool
+    counted: dict[AnswerMode, bool]
+    placed: dict[AnswerMode, bool]
     character_level_accuracy: float
     levenshtein_distance: float
 
@@ -158,15 +158,16 @@ class Canary:
             return
         probe = _Probe(
             spelled=spelling == item.word,
-            counted=count == item.count.answer,
-            placed=position == item.position.answer,
+            counted={mode: answer == item.count.answer for mode, answer in count.items()},
+            placed={mode: answer == item.position.answer for mode, answer in position.items()},
             character_level_accuracy=character_level_accuracy(spelling, item.word),
             levenshtein_distance=levenshtein_distance(spelling, item.word),
         )
         self._window.append(probe)
-        self._metrics.count_probe("spelling", probe.spelled)
-        self._metrics.count_probe("letter_count", probe.counted)
-        self._metrics.count_probe("letter_position", probe.placed)
+        self._metrics.count_probe("spelling", "direct", probe.spelled)
+        for question_type, answers in (("letter_count", probe.counted), ("letter_position", probe.placed)):
+            for mode, correct in answers.items():
+                self._metrics.count_probe(question_type, mode, correct)
         self._metrics.canary_last_probe_timestamp.set_to_current_time()
         self._metrics.observe_figures("canary", self._figures())
         live = self._metrics.report().live
@@ -174,27 +175,43 @@ class Canary:
 
     def _figures(self) -> Figures:
         probes = self._window
-        spelled = [probe.spelled for probe in probes]
-        counted = [probe.counted for probe in probes]
-        placed = [probe.placed for probe in probes]
-        phis = {
-            "letter_count": _phi(spelled, counted),
-            "letter_position": _phi(spelled, placed),
-            "position_count": _phi(spelled * 2, counted + placed),
-        }
+        counted = {mode: _asked(probes, "counted", mode) for mode in ANSWER_MODES}
+        placed = {mode: _asked(probes, "placed", mode) for mode in ANSWER_MODES}
         return Figures(
-            spelling_accuracy=fmean(spelled),
+            spelling_accuracy=fmean(probe.spelled for probe in probes),
             character_level_accuracy=fmean(probe.character_level_accuracy for probe in probes),
             levenshtein_distance=fmean(probe.levenshtein_distance for probe in probes),
-            letter_count_accuracy=fmean(counted),
-            letter_position_accuracy=fmean(placed),
-            correlation={question_type: phi for question_type, phi in phis.items() if phi is not None},
+            letter_count_accuracy=_accuracies(counted),
+            letter_position_accuracy=_accuracies(placed),
+            correlation={mode: _phis(counted[mode], placed[mode]) for mode in ANSWER_MODES},
         )
 
 
-def _phi(spelled: Sequence[bool], answered: Sequence[bool]) -> float | None:
+_Pairs = list[tuple[bool, bool]]
+"""Of each probe: was the word spelled right, and the question about it answered right?"""
+
+
+def _asked(probes: Iterable[_Probe], answers: Literal["counted", "placed"], mode: AnswerMode) -> _Pairs:
+    """The probes that asked in this mode: the default mode may change with the model."""
+    return [(probe.spelled, getattr(probe, answers)[mode]) for probe in probes if mode in getattr(probe, answers)]
+
+
+def _accuracies(asked: Mapping[AnswerMode, _Pairs]) -> dict[AnswerMode, float]:
+    return {mode: fmean(answered for _, answered in pairs) for mode, pairs in asked.items() if pairs}
+
+
+def _phis(counted: _Pairs, placed: _Pairs) -> dict[str, float]:
+    """Phi coefficient of each question type, and of both together where both were asked in the mode."""
+    kinds = {"letter_count": counted, "letter_position": placed}
+    if counted and placed:
+        kinds["position_count"] = counted + placed
+    phis = {question_type: _phi(pairs) for question_type, pairs in kinds.items()}
+    return {question_type: phi for question_type, phi in phis.items() if phi is not None}
+
+
+def _phi(pairs: _Pairs) -> float | None:
     """Phi coefficient, which is Pearson's correlation of two binary variables; None where one of them is constant."""
     try:
-        return correlation(spelled, answered)
+        return correlation([spelled for spelled, _ in pairs], [answered for _, answered in pairs])
     except StatisticsError:
         return None

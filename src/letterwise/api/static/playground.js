@@ -39,16 +39,13 @@ async function request(path, body, signal) {
   return answer;
 }
 
-// The page does not know the service's MAX_BATCH_SIZE: a batch that is refused is asked again in halves.
 async function requestBatch(path, items, signal) {
-  try {
-    return (await request(`${path}/batch`, { items }, signal)).results;
-  } catch (problem) {
-    if (![400, 413].includes(problem.status) || items.length === 1) throw problem;
-    const half = Math.ceil(items.length / 2);
-    const first = await requestBatch(path, items.slice(0, half), signal);
-    return first.concat(await requestBatch(path, items.slice(half), signal));
+  const results = [];
+  for (let start = 0; start < items.length; start += service.max_batch_size) {
+    const batch = { items: items.slice(start, start + service.max_batch_size) };
+    results.push(...(await request(`${path}/batch`, batch, signal)).results);
   }
+  return results;
 }
 
 async function connect(signal) {

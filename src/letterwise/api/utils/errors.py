@@ -39,6 +39,8 @@ def _documented(description: str, *headers: str) -> dict[str, Any]:
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     400: _documented("The request cannot be understood."),
     401: _documented("No API key, or a wrong one.", "WWW-Authenticate"),
+    404: _documented("There is nothing at this path: `TASK_TYPE` leaves out the routes of the other task."),
+    405: _documented("The path does not take this method.", "Allow"),
     413: _documented("The body is too large."),
     429: _documented("Too many requests.", "Retry-After", "RateLimit", "RateLimit-Policy"),
     500: _documented("The service failed."),

@@ -30,6 +30,7 @@ from letterwise.api.schemas import Metrics
 from letterwise.api.utils.figures import Figures, FiguresCollector, Source
 from letterwise.api.utils.logs import TASK_TYPE, log_access
 from letterwise.api.utils.resources import cpu_limit_cores, memory_limit_bytes
+from letterwise.config import ANSWER_MODES, AnswerMode
 from letterwise.results import TASKS, Estimate, EvaluationResults, Task, TransferResults
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class ServiceMetrics:
             ("question_type", "mode", "model", "correct"),
         )
         self.canary_probes = counter(
-            "canary_probes_total", "Canary's questions answered.", ("question_type", "correct")
+            "canary_probes_total", "Canary's questions answered.", ("question_type", "mode", "correct")
         )
         self.canary_failures = counter("canary_failures_total", "Canary's probes that got no answer.")
         self.canary_last_probe_timestamp = gauge(
@@ -108,16 +109,18 @@ class ServiceMetrics:
     def observe_evaluation(self, results: EvaluationResults | None, transfer: TransferResults | None) -> None:
         """Show the figures of the evaluation whose files lie beside the served adapter; None where there is none."""
         tuned = results.finetuned_model.metrics if results and results.finetuned_model else {}
+        modes = _by_mode(results) if results else {}
         self.observe_figures(
             "evaluation",
             Figures(
                 spelling_accuracy=tuned.get("spelling_accuracy"),
                 character_level_accuracy=tuned.get("character_level_accuracy"),
                 levenshtein_distance=tuned.get("levenshtein_distance"),
-                letter_count_accuracy=tuned.get("letter_count_accuracy"),
-                letter_position_accuracy=tuned.get("letter_position_accuracy"),
+                letter_count_accuracy=_of_each(modes, "letter_count_accuracy"),
+                letter_position_accuracy=_of_each(modes, "letter_position_accuracy"),
                 generalization=tuned.get("generalization"),
-                correlation=_values(transfer.correlation) if transfer else {},
+                correlation={"direct": _values(transfer.correlation)} if transfer else {},
+                item_phi={"direct": _values(transfer.item_phi)} if transfer else {},
                 transfer_efficiency=_values(transfer.transfer_efficiency) if transfer else {},
                 control_adjusted_gain=_values(transfer.control_adjusted_gain) if transfer else {},
             ),
@@ -145,9 +148,9 @@ class ServiceMetrics:
         """
         self.answers.labels(question_type, mode, model, str(correct).lower()).inc()
 
-    def count_probe(self, question_type: str, correct: bool) -> None:
-        """Score an answer to the canary."""
-        self.canary_probes.labels(question_type, str(correct).lower()).inc()
+    def count_probe(self, question_type: str, mode: str, correct: bool) -> None:
+        """Score an answer to the canary; the arguments are those of `count_answer`."""
+        self.canary_probes.labels(question_type, mode, str(correct).lower()).inc()
 
     def report(self) -> Metrics:
         """The figures of the evaluation and, live, of the canary."""
@@ -162,6 +165,16 @@ class ServiceMetrics:
         """
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
+
+
+def _by_mode(results: EvaluationResults) -> dict[AnswerMode, Mapping[str, float]]:
+    """Metrics of the tuned model in each answer mode that was evaluated."""
+    tuned = {mode: results.answer_modes.get(mode, {}).get("finetuned") for mode in ANSWER_MODES}
+    return {mode: of_mode.metrics for mode, of_mode in tuned.items() if of_mode}
+
+
+def _of_each(modes: Mapping[AnswerMode, Mapping[str, float]], name: str) -> dict[AnswerMode, float]:
+    return {mode: metrics[name] for mode, metrics in modes.items() if name in metrics}
 
 
 def _values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
