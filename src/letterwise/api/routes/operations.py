@@ -12,7 +12,6 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from letterwise import __version__
 from letterwise.api.schemas import Health, Metrics, Readiness
 from letterwise.api.state import answering_of, state_of
-from letterwise.api.utils.errors import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["operations"])
 STATIC = Path(__file__).parents[1] / "static"
@@ -42,10 +41,10 @@ async def health() -> Health:
     return Health(version=__version__)
 
 
-@router.get("/ready", responses={503: PROBLEM_RESPONSES[503]})
+@router.get("/ready")
 async def ready(request: Request) -> Readiness:
     """The model is loaded, has answered a warm-up request, and the service is not stopping."""
-    answering = answering_of(request)
+    answering = await answering_of(request)
     model = answering.model
     return Readiness(
         model=model.name,
