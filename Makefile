@@ -3,10 +3,13 @@
 #   PYTHON       the interpreter that makes the environment (python3)
 #   TORCH_INDEX  one more package index to look for PyTorch in (none); CONTRIBUTING.md says when it helps
 #   CONFIG       the experiment that `make run` runs (configs/quick.yaml)
+#   MODEL        what `make soak` serves (embedded), for MINUTES (10)
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 CONFIG ?= configs/quick.yaml
+MODEL ?= embedded
+MINUTES ?= 10
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -26,7 +29,7 @@ FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable
 COG = COLUMNS=100 NO_COLOR=1 TERM=dumb $(BIN)/cog --verbosity=1
 DOCUMENTS := $(wildcard README.md docs/*.md)
 
-.PHONY: help setup run test test-fast test-tools lint bench docs lock clean
+.PHONY: help setup run test test-fast test-tools lint bench soak docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,7 +78,10 @@ lint: setup ## Check style, types, and that the documents are up to date
 	$(COG) --check --diff --check-fail-msg="Run 'make docs' and commit the result." $(DOCUMENTS)
 
 bench: setup ## Run the measurements in benchmarks/
-	@for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in $(filter-out %_soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+soak: setup ## Ten minutes of mixed load with faults against the service (MODEL=, MINUTES=)
+	$(BIN)/python benchmarks/serve_soak.py --model $(MODEL) --minutes $(MINUTES)
 
 docs: setup ## Write the generated parts of README.md and docs/ anew
 	$(COG) -r $(DOCUMENTS)

@@ -217,6 +217,16 @@ def test_a_model_is_loaded_ready_to_answer(tiny_base: BaseModel) -> None:
     assert load_tokenizer(tiny_base).pad_token is not None
 
 
+def test_loading_leaves_other_threads_alone(tiny_base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's default type is one for all threads, and a service answers while it loads the next model."""
+    defaults: list[torch.dtype] = []
+    monkeypatch.setattr(torch, "set_default_dtype", defaults.append)
+    model = load_model(tiny_base, CPU, torch.bfloat16)
+    assert set(defaults) <= {torch.float32}
+    # What is computed from weights keeps its precision: rotary frequencies, where there are some.
+    assert {buffer.dtype for _, buffer in model.named_buffers() if buffer.is_floating_point()} <= {torch.float32}
+
+
 def broken_copy(base: BaseModel, folder: Path, name: str, content: bytes) -> BaseModel:
     for path in base.folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())

@@ -184,15 +184,25 @@ def load_model(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Pre
     attention = "eager" if device.type == "cpu" else "sdpa"
     try:
         with quiet():
+            # As float32 at first: for another type transformers changes PyTorch's default while it loads, in all
+            # threads, and a service goes on answering while it loads the next model.
             model, loading = AutoModelForCausalLM.from_pretrained(
-                base.folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
+                base.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
             )
     except Exception as error:  # transformers and safetensors raise many kinds for a broken folder
         raise LetterwiseError(f"The base model {base.id} cannot be loaded: {first_line(error)}") from error
     # transformers would go on with random weights in their place.
     if missing := sorted(loading["missing_keys"]):
         raise LetterwiseError(f"The base model {base.id} lacks weights of its architecture, such as {missing[0]}.")
-    return model.to(device).eval()
+    return in_dtype(model, dtype).to(device).eval()
+
+
+def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with its weights in this type; what it computes from them, such as rotary frequencies, stays exact."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
 
 
 def is_cached(name: str) -> bool:

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 import letterwise.api.schemas as bodies
 from letterwise import __version__
+from letterwise.api.inputs import word_in_question
 
 STATIC = Path(bodies.__file__).parent / "static"
 CONTENT_SECURITY_POLICY = "default-src 'self'"
@@ -63,7 +64,7 @@ class ScriptedModel:
         return spelled.replace("e", "a").replace("y", "i") if self.name == "base" else spelled
 
     def spell(self, request: bodies.SpellingRequest) -> bodies.SpellingAnswer:
-        word = bodies.word_in_question(request.text)
+        word = word_in_question(request.text)
         refuse_scripted(word)
         spelled = self.spelling(word)
         return bodies.SpellingAnswer(

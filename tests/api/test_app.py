@@ -183,18 +183,20 @@ def test_too_much_waiting_is_refused_early(serve: Serve) -> None:
         body = {"word": "tree", "letter": "e", "mode": "direct"}
         asked = [pool.submit(client.post, COUNT, json=body) for _ in range(8)]
         refused = 0
-        while refused < 5:  # one is being run, two wait
+        while refused < 5:  # one is being run, two wait; of a burst, only those two may have been let in
             time.sleep(0.01)
             refused = sum(one.done() for one in asked)
         engine.gate.set()
         responses = [one.result() for one in asked]
     statuses = sorted(response.status_code for response in responses)
-    assert statuses == [200] * 3 + [503] * 5
+    answered = statuses.count(200)
+    assert answered in (2, 3)
+    assert statuses == [200] * answered + [503] * (8 - answered)
     for response in responses:
         if response.status_code == 503:
             assert int(response.headers["Retry-After"]) >= 1
             assert response.json()["error"] == "Overloaded"
-    assert "letterwise_queue_rejected_total 5.0" in client.get("/metrics").text
+    assert f"letterwise_queue_rejected_total {8 - answered}.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(

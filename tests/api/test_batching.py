@@ -77,10 +77,10 @@ def test_a_full_queue_refuses() -> None:
         while batcher.waiting != 8:  # four are being run
             await asyncio.sleep(0.001)
         with pytest.raises(Overloaded):
-            batcher.admit(1)
+            batcher.admit(1, "score")
         gate.set()
         await asyncio.gather(*tasks)
-        batcher.admit(100)  # nothing waits, so even a large request is let in
+        batcher.admit(100, "score")  # nothing waits, so even a large request is let in
 
     run(test)
     assert refused == [1]
@@ -98,13 +98,13 @@ def test_nothing_is_let_in_while_others_wait_too_long() -> None:
         tasks = [asyncio.create_task(batcher.submit(operation, [number])) for number in range(5)]
         while batcher.waiting != 1:  # four are being run
             await asyncio.sleep(0.001)
-        batcher.admit(1)
+        batcher.admit(1, "score")
         await asyncio.sleep(0.1)
         with pytest.raises(Overloaded):
-            batcher.admit(1)
+            batcher.admit(1, "score")
         gate.set()
         await asyncio.gather(*tasks)
-        batcher.admit(1)
+        batcher.admit(1, "score")
 
     run(test, max_queue_seconds=0.09)
 

@@ -112,15 +112,17 @@ def test_the_model_is_replaced_without_losing_a_request(
     before = client.get("/ready").json()["revision"]
     stop = False
 
-    def ask() -> list[int]:
+    def ask(mode: str) -> list[int]:
         statuses = []
-        while not stop:
-            body = {"word": "letter", "letter": "t", "mode": "direct"}
+        for word in words(17_576):  # each a new one, so that the model goes on writing while the other one is loaded
+            body = {"word": word, "letter": "w", "mode": mode}
             statuses.append(client.post(COUNT, json=body).status_code)
+            if stop:
+                break
         return statuses
 
     with ThreadPoolExecutor(4) as pool:
-        asking = [pool.submit(ask) for _ in range(4)]
+        asking = [pool.submit(ask, mode) for mode in ("direct", "spell_first", "computed", "computed")]
         current.unlink()
         current.symlink_to(tiny_gpt2)
         process.send_signal(signal.SIGHUP)

@@ -33,6 +33,7 @@ from letterwise.api.utils.errors import (
 from letterwise.api.utils.limits import RateLimiter, limit_rate
 from letterwise.api.utils.logs import configure_logging
 from letterwise.api.utils.observability import MetricsMiddleware, ServiceMetrics
+from letterwise.api.utils.overload import OverloadMiddleware
 from letterwise.api.utils.request_id import RequestIdMiddleware
 from letterwise.api.utils.tracing import TracingMiddleware, configure_tracing, record_batch
 
@@ -93,8 +94,12 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
     app.state.service = state
     guards = [Depends(require_key(keys)), Depends(limit_rate(limiter, settings.trust_proxy_headers))]
     routers = {"spelling": spelling.router, "position_count": position_count.router}
+    asking: dict[str, Any] = {}
     for task in settings.tasks:
         app.include_router(routers[task], dependencies=guards, responses=PROBLEM_RESPONSES)
+        asking |= {getattr(route, "path", ""): route for route in routers[task].routes}
+    for path in spelling.WITHOUT_MODEL:
+        asking.pop(path, None)
     app.include_router(
         operations.router, responses={status: PROBLEM_RESPONSES[status] for status in (405, 413, 500, 503)}
     )
@@ -103,9 +108,16 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
 
     # From here on the later one is the outer one: every answer, a middleware's too, is counted and has a request id.
     install_error_handling(app)
+    _document_batch_size(app, settings.max_batch_size)
     document_examples(app)
     app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
     app.add_middleware(TimeoutMiddleware, seconds=settings.request_timeout_seconds)
+    app.add_middleware(
+        OverloadMiddleware,
+        routes=asking,
+        closed=lambda: batcher.closed,
+        on_refusal=metrics.queue_rejected.inc,
+    )
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -120,6 +132,20 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
         app.add_middleware(TracingMiddleware)
     app.add_middleware(RequestIdMiddleware)
     return app
+
+
+def _document_batch_size(app: FastAPI, most: int) -> None:
+    """Let OpenAPI say how many items a batch may have, which is a setting."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = build()
+        for name, body in schema.get("components", {}).get("schemas", {}).items():
+            if name.endswith("Batch"):
+                body["properties"]["items"]["maxItems"] = most
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change it
 
 
 def _lifespan(

@@ -93,7 +93,7 @@ async def _reload(state: ServiceState, load: LoadModel) -> None:
 async def _swap(state: ServiceState, load: LoadModel) -> None:
     started = time.perf_counter()
     model = await asyncio.to_thread(load, state.settings)
-    answering = AnsweringService(model, state.batcher)
+    answering = AnsweringService(model, state.batcher, patient=True)  # a reload must succeed in an overload too
     for which in model.engines:
         await answering.spell([_WARM_UP_WORD], which)
         questions = [count_question(_WARM_UP_WORD, "t"), position_question(_WARM_UP_WORD, 1)]
@@ -105,6 +105,7 @@ async def _swap(state: ServiceState, load: LoadModel) -> None:
         state.checker = checker
     state.metrics.observe_evaluation(model.results, model.transfer)
     state.metrics.observe_model(model.name, model.revision, model.engine_name, __version__)
+    answering.patient = False
     state.answering = answering
     state.metrics.ready.set(1)
     _log.info("Ready with %s after %.1f s.", model.name, time.perf_counter() - started)

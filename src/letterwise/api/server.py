@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -16,8 +17,13 @@ from letterwise.api.app import create_app
 from letterwise.api.services.loading import find_model, load_served
 from letterwise.api.settings import ServiceSettings
 from letterwise.api.state import ServiceState
+from letterwise.api.utils.connections import GuardedProtocol
 from letterwise.api.utils.logs import configure_logging
 from letterwise.errors import LetterwiseError
+
+SWITCH_SECONDS = 0.0005
+"""How long the event loop may keep the interpreter from the model's thread, a tenth of Python's default: a forward pass
+takes the interpreter back hundreds of times, and under load would wait that long each time."""
 
 
 def serve(settings: ServiceSettings) -> None:
@@ -34,12 +40,14 @@ def serve(settings: ServiceSettings) -> None:
         found, first = (source if first else find_model(settings)), False
         return load_served(settings, found)
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     configure_logging(settings.log_level)  # before the server's first line
     app = create_app(settings, load)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
+        http=GuardedProtocol,
         # Our own formatter and access log are set up by the application.
         log_config=None,
         access_log=False,

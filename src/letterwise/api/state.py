@@ -43,7 +43,7 @@ def state_of(request: Request) -> ServiceState:
     return state
 
 
-def answering_of(request: Request) -> AnsweringService:
+async def answering_of(request: Request) -> AnsweringService:
     """The service that answers.
 
     Raises:
@@ -57,13 +57,13 @@ def answering_of(request: Request) -> AnsweringService:
     return state.answering
 
 
-def checker_of(request: Request) -> SpellChecker:
+async def checker_of(request: Request) -> SpellChecker:
     """The spell checker.
 
     Raises:
         ServiceProblem: 503, it is not ready.
     """
-    answering_of(request)
+    await answering_of(request)
     checker = state_of(request).checker
     assert checker is not None
     return checker

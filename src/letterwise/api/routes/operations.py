@@ -44,7 +44,7 @@ async def health() -> Health:
 @router.get("/ready")
 async def ready(request: Request) -> Readiness:
     """The model is loaded, has answered a warm-up request, and the service is not stopping."""
-    answering = answering_of(request)
+    answering = await answering_of(request)
     model, settings = answering.model, state_of(request).settings
     return Readiness(
         model=model.name,

@@ -11,6 +11,7 @@ from letterwise.api.services.answering import UnknownModel
 from letterwise.api.services.batching import Overloaded
 from letterwise.api.state import state_of
 from letterwise.api.utils.errors import ServiceProblem
+from letterwise.api.utils.overload import overloaded
 
 
 @contextmanager
@@ -23,12 +24,7 @@ def explained() -> Iterator[None]:
             400, "Invalid input", "model: the base model is not loaded here; set COMPARE_BASE to load it."
         ) from None
     except Overloaded:
-        raise ServiceProblem(
-            503,
-            "Overloaded",
-            "More requests are waiting than can be answered soon; try again later.",
-            {"Retry-After": "1"},
-        ) from None
+        raise overloaded() from None
 
 
 def check_batch(request: Request, items: Sequence[object]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
+from letterwise.api.inputs import word_in_question
 from letterwise.api.routes.sharing import check_batch, counted, explained
 from letterwise.api.schemas import (
     SpellCheckAnswer,
@@ -22,7 +23,6 @@ from letterwise.api.schemas import (
     SpellingAnswers,
     SpellingBatch,
     SpellingRequest,
-    word_in_question,
 )
 from letterwise.api.services.answering import AnsweringService
 from letterwise.api.services.spell_checking import SpellChecker
@@ -31,6 +31,8 @@ from letterwise.engines.engine import Generation
 from letterwise.evaluation.answering import spelled_letters
 
 router = APIRouter(prefix="/api/spelling", tags=["spelling"])
+WITHOUT_MODEL = frozenset({"/api/spelling/check", "/api/spelling/check/batch"})
+"""Routes that a full queue need not keep from answering."""
 Answering = Annotated[AnsweringService, Depends(answering_of)]
 Checker = Annotated[SpellChecker, Depends(checker_of)]
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from letterwise.api.schemas import MAX_LETTERS, ModelName
+from letterwise.api.inputs import MAX_LETTERS
+from letterwise.api.schemas import ModelName
 from letterwise.api.services.batching import Batcher, Operation
 from letterwise.api.services.loading import ServedModel
 from letterwise.api.services.spell_checking import SpellCheck, SpellChecker
@@ -42,8 +43,16 @@ class UnknownModel(ValueError):  # noqa: N818 - the caller words the problem
 class AnsweringService:
     """Asks one served model through a batcher; a reload replaces it by another such service."""
 
-    def __init__(self, model: ServedModel, batcher: Batcher) -> None:
+    def __init__(self, model: ServedModel, batcher: Batcher, patient: bool = False) -> None:
+        """Prepare to ask.
+
+        Args:
+            model: who is asked.
+            batcher: through which it is asked.
+            patient: never be refused, however much is waiting: for a model's warm-up.
+        """
         self.model = model
+        self.patient = patient
         self.batcher = batcher
         self._spelling_tokens = spelling_token_limit(model.tokenizer, MAX_LETTERS)
         self._spellings: OrderedDict[tuple[ModelName, str], Generation] = OrderedDict()
@@ -62,7 +71,7 @@ class AnsweringService:
             Overloaded: too much is waiting.
         """
         engine = self._engine(which)
-        self.batcher.admit(len(words))
+        self._admit(self._unspelled(words, which), "generate")
         return await self._spell(engine, words, which)
 
     async def answer(
@@ -75,7 +84,9 @@ class AnsweringService:
             Overloaded: too much is waiting.
         """
         engine = self._engine(which)
-        self.batcher.admit(len(questions))
+        unspelled = 0 if mode == "direct" else self._unspelled([question.word for question in questions], which)
+        scored = 0 if mode == "computed" else len(questions)
+        self._admit(unspelled or scored, "generate" if unspelled else "score")
         spellings = None
         if mode != "direct":
             spellings = await self._spell(engine, [question.word for question in questions], which)
@@ -105,7 +116,7 @@ class AnsweringService:
         engine = self._engine("finetuned")
         candidates = [checker.prepare(word) for word in words]
         unsure = [place for place, found in enumerate(candidates) if checker.needs_model(found)]
-        self.batcher.admit(len(unsure))
+        self._admit(len(unsure), "score")
         asked = [checker.prompt(words[place], candidates[place]) for place in unsure]
         scores = await self._score(engine, [prompt for prompt, _ in asked], [answers for _, answers in asked])
         probabilities = dict(zip(unsure, scores, strict=True))
@@ -118,6 +129,14 @@ class AnsweringService:
         """Forget how a word was spelled, so that its next spelling is the model's anew."""
         for which in self.model.engines:
             self._spellings.pop((which, word), None)
+
+    def _admit(self, items: int, operation: str) -> None:
+        if not self.patient:
+            self.batcher.admit(items, operation)
+
+    def _unspelled(self, words: Sequence[str], which: ModelName) -> int:
+        """How many of the words the model must be asked to spell."""
+        return sum((which, word) not in self._spellings for word in set(words))
 
     async def _spell(self, engine: Engine, words: Sequence[str], which: ModelName) -> list[Generation]:
         spelled = {word: self._spellings[which, word] for word in words if (which, word) in self._spellings}

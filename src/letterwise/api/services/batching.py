@@ -1,13 +1,14 @@
 """Micro-batching: requests that wait at the same time share a forward pass.
 
-A bounded queue refuses early what it could not answer soon. Knows nothing about HTTP or what the items mean.
+A bounded queue refuses early what it could not answer soon (`admission`). Knows nothing about HTTP or what the items
+mean.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 from opentelemetry import context as tracing_context
 from opentelemetry.context import Context
+
+from letterwise.api.services.admission import Admission
 
 
 class Overloaded(Exception):  # noqa: N818 - it is a state of the service, not a mistake
@@ -78,14 +81,13 @@ class Batcher:
             max_batch_size: most items in one batch.
             max_wait_seconds: how long a batch that meets an idle worker waits for more items.
             queue_size: most items that may wait.
-            max_queue_seconds: nothing more is let in while an item has waited for longer.
+            max_queue_seconds: nothing more is let in that would wait for longer.
             on_batch: called after each batch.
             on_refusal: called when a request is refused.
         """
         self.max_batch_size = max_batch_size
         self.max_wait_seconds = max_wait_seconds
-        self.queue_size = queue_size
-        self.max_queue_seconds = max_queue_seconds
+        self.admission = Admission(max_batch_size, queue_size, max_queue_seconds)
         self.on_batch = on_batch
         self.on_refusal = on_refusal
         self._queues: dict[Operation, deque[_Entry]] = {}
@@ -97,6 +99,22 @@ class Batcher:
     def waiting(self) -> int:
         """Items in the queue."""
         return sum(map(len, self._queues.values()))
+
+    @property
+    def closed(self) -> bool:
+        """Whether there is an overload, and nothing can be let in at the moment."""
+        return self.admission.closed(self._waiting(), self._longest_wait())
+
+    def _longest_wait(self) -> float:
+        now_ns = time.time_ns()
+        oldest_ns = min((entries[0].arrived_ns for entries in self._queues.values()), default=now_ns)
+        return (now_ns - oldest_ns) / 1e9
+
+    def _waiting(self) -> Counter[str]:
+        waiting: Counter[str] = Counter()
+        for operation, entries in self._queues.items():
+            waiting[operation.name] += len(entries)
+        return waiting
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
@@ -113,22 +131,22 @@ class Batcher:
         self._queues.clear()
         self._executor.shutdown(wait=True)
 
-    def admit(self, items: int) -> None:
-        """Let a request in that will submit so many items, or refuse it. An empty queue takes any request.
+    def admit(self, items: int, operation: str) -> None:
+        """Let a request in that will submit so many items, first to an operation of this name, or refuse it.
 
         Raises:
-            Overloaded: too much is waiting already.
+            Overloaded: it would not be answered soon.
         """
-        if not self._queues:
+        if not items:
             return
-        oldest_ns = min(entries[0].arrived_ns for entries in self._queues.values())
-        waited = (time.time_ns() - oldest_ns) / 1e9
-        if self.waiting + items > self.queue_size or waited > self.max_queue_seconds:
+        if not self.admission.admits(operation, items, self._waiting(), self._longest_wait()):
             self.on_refusal()
             raise Overloaded
 
     async def submit(self, operation: Operation, items: Sequence[Any]) -> list[Any]:
         """Wait for the results of some items, in their order; they may be spread over several batches."""
+        if not items:
+            return []
         loop = asyncio.get_running_loop()
         now, context = time.time_ns(), tracing_context.get_current()
         entries = [_Entry(item, loop.create_future(), now, context) for item in items]
@@ -156,15 +174,18 @@ class Batcher:
 
     async def _run(self, operation: Operation, entries: list[_Entry]) -> None:
         started = time.time_ns()
+        self.admission.begin(operation.name, len(entries))
         try:
             results = await asyncio.get_running_loop().run_in_executor(
                 self._executor, operation.run, [entry.item for entry in entries]
             )
         except Exception as error:
+            self.admission.cancel()
             for entry in entries:
                 if not entry.future.done():
                     entry.future.set_exception(error)
             return
+        self.admission.end()
         ended = time.time_ns()
         for entry, result in zip(entries, results, strict=True):
             if not entry.future.done():

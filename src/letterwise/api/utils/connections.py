@@ -1,0 +1,86 @@
+"""Connections that are kept only while they make sense of themselves.
+
+uvicorn waits for ever for the head of a request, keeps however much there is of one, and answers what is not HTTP in
+plain text. Here a head has a time and a size, and refusals look like all others. Knows HTTP's framing; knows nothing
+about applications.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from http import HTTPStatus
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from letterwise.api.schemas import Problem
+from letterwise.api.utils.request_id import REQUEST_ID_HEADER
+
+HEAD_SECONDS = 10.0
+"""How long the head of a request may take: request line and headers."""
+MAX_HEAD_BYTES = 32_768
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection; uvicorn's `http` setting takes it."""
+
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: whoever connects has something to say."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass the data on, unless the head has become too large."""
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_timer is None:
+                self._start_timer()
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, "Headers too large", f"Path and headers must not be larger than {MAX_HEAD_BYTES} bytes.")
+
+    def on_headers_complete(self) -> None:
+        """The head is there; the body's time and size are the application's business."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes next is the head of another request; its clock starts with its first byte."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(400, "Invalid request", "This is not a valid HTTP/1.1 request.")
+
+    def _start_timer(self) -> None:
+        self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(408, "Timeout", f"The request's headers took longer than {HEAD_SECONDS:g} s.")
+
+    def _refuse(self, status: int, error: str, details: str) -> None:
+        request_id = uuid.uuid4().hex
+        body = Problem(error=error, details=details, request_id=request_id).model_dump_json().encode()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n{REQUEST_ID_HEADER}: {request_id}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
