@@ -10,7 +10,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("WANDB_API_KEY", None)
 
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from string import ascii_letters, digits
@@ -34,6 +36,13 @@ from letterwise.config import DataConfig, WordsConfig
 from letterwise.data import word_lists
 from letterwise.data.build import build_data
 from letterwise.models import BaseModel, resolve_base
+
+with suppress(ImportError):
+    # A development tool brings it along, and OpenVINO then imports it: its handler would close pytest's own stream
+    # when logging is configured anew.
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 END = "<|endoftext|>"
 VOCABULARY = 1200

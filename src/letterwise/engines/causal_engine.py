@@ -230,7 +230,7 @@ class CausalEngine:
         """Probability of each letter and, last, of any other token, shape (tokens, 27)."""
         chosen = logits[:, self._letter_tokens].float()
         probabilities = torch.exp(chosen - torch.logsumexp(logits.float(), dim=-1, keepdim=True))
-        by_letter = torch.zeros(len(logits), len(_LETTERS) + 1, device=logits.device)
+        by_letter = torch.zeros(len(logits), len(_LETTERS) + 1, dtype=torch.float32, device=logits.device)
         by_letter.index_add_(1, self._letter_indices, probabilities)
         by_letter[:, -1] = (1 - by_letter.sum(dim=-1)).clamp(min=0)
         return by_letter.cpu()

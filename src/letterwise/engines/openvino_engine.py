@@ -98,4 +98,4 @@ def _arguments(step: Step, past: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _no_past(shape: KeyShape, rows: int) -> tuple[Tensor, ...]:
-    return (torch.zeros(rows, shape.heads, 0, shape.size),) * (2 * shape.layers)
+    return (torch.zeros(rows, shape.heads, 0, shape.size, dtype=torch.float32),) * (2 * shape.layers)

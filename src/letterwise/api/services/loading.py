@@ -22,7 +22,16 @@ from letterwise.engines.openvino_engine import OpenVinoEngine
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, sha256_file
-from letterwise.models import EMBEDDED, EMBEDDED_ID, BaseModel, first_line, load_model, load_tokenizer, resolve_base
+from letterwise.models import (
+    EMBEDDED,
+    EMBEDDED_ID,
+    BaseModel,
+    first_line,
+    in_dtype,
+    load_model,
+    load_tokenizer,
+    resolve_base,
+)
 from letterwise.results import AnyResults, Calibration, EvaluationResults, TransferResults, read_results
 
 
@@ -151,4 +160,4 @@ def _weights(base: BaseModel, adapter: Path | None, device: torch.device, dtype:
     if adapter is None:
         return load_model(base, device, dtype)
     merged = load_adapter(load_model(base, device, torch.float32), adapter, base).merge_and_unload()
-    return merged.to(dtype).eval()
+    return in_dtype(merged, dtype).eval()
