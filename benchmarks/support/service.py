@@ -83,10 +83,29 @@ def start_service(model: str, log: Path, port: int, **settings: object) -> Servi
     return Service(process, port, log)
 
 
+def start_plain_service(model: Path, log: Path, port: int) -> Service:
+    """Start the plain stack (support/plain_service.py) with a stand-alone model; it need not be ready yet."""
+    server = ["uvicorn", "support.plain_service:app", "--app-dir", str(Path(__file__).parents[1])]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *server, "--host", HOST, "--port", str(port), "--no-access-log"],
+            env=os.environ | {"MODEL_PATH": str(model)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return Service(process, port, log)
+
+
 @contextmanager
 def running_service(model: str, log: Path, **settings: object) -> Iterator[Service]:
     """A ready service; stopped at the end, whatever happens."""
-    service = start_service(model, log, free_port(), **settings)
+    with running(start_service(model, log, free_port(), **settings)) as service:
+        yield service
+
+
+@contextmanager
+def running(service: Service) -> Iterator[Service]:
+    """A started service once it is ready; stopped at the end, whatever happens."""
     try:
         service.wait_until_ready()
         yield service

@@ -47,7 +47,7 @@ class OpenVinoRunner:
         core = openvino.Core()
         narrow = hardware.choose_dtype(self.device) == torch.bfloat16
         compiled = core.compile_model(
-            _convert(model, shape),
+            convert(model, shape),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32",
@@ -59,43 +59,49 @@ class OpenVinoRunner:
 
     def run(self, step: Step) -> Output:
         """One forward pass."""
-        past = step.past or _no_past(self._shape, len(step.sees_own))
-        arguments = _arguments(step, past)
+        past = step.past or no_past(self._shape, len(step.sees_own))
+        arguments = arguments_of(step, past)
         results = self._request.infer([tensor.numpy() for tensor in arguments], share_inputs=True)
         # The request keeps its output tensors for the next call, so they are copied out.
         logits, *present = (torch.from_numpy(np.array(results[place])) for place in range(len(results)))
         return Output(logits, tuple(present))
 
 
-def _convert(model: PreTrainedModel, shape: KeyShape) -> openvino.Model:
+def convert(model: PreTrainedModel, shape: KeyShape) -> openvino.Model:
     """The model as OpenVINO's graph, with every length free but those that the model fixes."""
-    rows = torch.arange(3)
-    example = Step(
-        ids=rows,
-        positions=rows,
+    example = example_step(shape)
+    lengths: list[list[int]] = [[_ANY], [_ANY], [_ANY], [_ANY], [2 * shape.layers, shape.heads, _ANY, shape.size]]
+    lengths += [[_ANY, _ANY], [_ANY, _ANY, _ANY], [_ANY]]
+    lengths += [[_ANY, shape.heads, _ANY, shape.size]] * len(example.past)
+    return openvino.convert_model(
+        PackedModel(model),
+        example_input=arguments_of(example, example.past),
+        input=[openvino.PartialShape(dimensions) for dimensions in lengths],
+    )
+
+
+def example_step(shape: KeyShape) -> Step:
+    """A step with all that there can be, to trace the model with: two rows, one and two tokens, a prefix and a past."""
+    kept = torch.arange(3)
+    return Step(
+        ids=kept,
+        positions=kept,
         unpack=torch.tensor([0, 0, 1, 2]),
         pack=torch.tensor([0, 2, 3]),
         prefix=torch.zeros(2 * shape.layers, shape.heads, 5, shape.size),
         sees_prefix=torch.ones(2, 5, dtype=torch.bool),
         sees_own=torch.ones(2, 2, 4, dtype=torch.bool),
         past=tuple(torch.zeros(2, shape.heads, 2, shape.size) for _ in range(2 * shape.layers)),
-        keep=rows,
-    )
-    lengths: list[list[int]] = [[_ANY], [_ANY], [_ANY], [_ANY], [2 * shape.layers, shape.heads, _ANY, shape.size]]
-    lengths += [[_ANY, _ANY], [_ANY, _ANY, _ANY], [_ANY]]
-    lengths += [[_ANY, shape.heads, _ANY, shape.size]] * len(example.past)
-    return openvino.convert_model(
-        PackedModel(model),
-        example_input=_arguments(example, example.past),
-        input=[openvino.PartialShape(dimensions) for dimensions in lengths],
+        keep=kept,
     )
 
 
-def _arguments(step: Step, past: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def arguments_of(step: Step, past: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """What `PackedModel.forward` takes."""
     masks = additive(step.sees_prefix, torch.float32), additive(step.sees_own, torch.float32)
     return step.ids, step.positions, step.unpack, step.pack, step.prefix, *masks, step.keep, *past
 
 
-def _no_past(shape: KeyShape, rows: int) -> tuple[Tensor, ...]:
+def no_past(shape: KeyShape, rows: int) -> tuple[Tensor, ...]:
+    """What `Step.past` is for so many rows without one, in a graph that always takes it."""
     return (torch.zeros(rows, shape.heads, 0, shape.size, dtype=torch.float32),) * (2 * shape.layers)
