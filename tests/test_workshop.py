@@ -37,6 +37,7 @@ FLOORS = (
     {"run_folder"},
     {"evaluation_steps"},
     {"pipeline"},
+    {"report_commands"},
     {"cli"},
     {"__main__"},
 )

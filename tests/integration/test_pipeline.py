@@ -32,7 +32,7 @@ from letterwise.results import (
 Letterwise = Callable[..., int]
 WriteConfig = Callable[..., Path]
 
-STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer")
+STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer", "report")
 ROOT = Path(__file__).parents[2]
 
 
@@ -80,6 +80,7 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         *("config.yaml", "environment.json", "data_audit.json", "training_log.jsonl"),
         *("evaluation_results.json", "transfer.json", "words", "data", "spelling", "position_count"),
+        *("final_report.json", "final_report.html", "final_report.pdf"),
     }
 
 
