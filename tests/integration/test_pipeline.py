@@ -84,6 +84,26 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     }
 
 
+def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(
+    finished: Path, tmp_path: Path, letterwise: Letterwise, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results")
+    settings = yaml.safe_load((finished / "experiment.yaml").read_text(encoding="utf-8"))
+    settings["results_folder"] = str(tmp_path / "results")
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    run = tmp_path / "results" / "tiny"
+    before = read_json(run / "environment.json")
+    (run / "publication.json").write_text('{"uploaded": true, "verified": true, "model_repository": "me/tiny"}')
+
+    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
+
+    assert read_json(run / "final_report.json")["conclusion"]["success_criteria_met"]["uploaded_to_hugging_face"]
+    assert read_json(run / "environment.json") == before
+    assert read_json(run / "final_report.json")["conclusion"]["summary"] in capsys.readouterr().out
+    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
+    assert "report: up to date" in capsys.readouterr().out
+
+
 def test_every_question_is_answered_by_every_model_in_every_mode(finished: Path) -> None:
     run = finished / "results" / "tiny"
 
