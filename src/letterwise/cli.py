@@ -17,6 +17,7 @@ from rich.table import Table
 from letterwise import __version__
 from letterwise.config import load_config, override
 from letterwise.errors import LetterwiseError
+from letterwise.export_commands import add_export_commands
 from letterwise.files import cache_folder
 from letterwise.report_commands import add_report_commands
 from letterwise.reporting.console import Terminal
@@ -317,6 +318,7 @@ def doctor(
 
 
 add_report_commands(app)
+add_export_commands(app)
 
 
 def main() -> None:
