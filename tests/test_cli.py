@@ -345,6 +345,7 @@ def test_a_broken_results_file(refused: Refused, experiment: Path) -> None:
         ("run", "results/<run_name>/"),
         ("merge", "stand-alone model"),
         ("report", "final_report.pdf"),
+        ("export", "formats of other tools"),
         ("doctor", "writes nothing"),
     ],
 )
@@ -368,7 +369,7 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     letterwise()
 
     printed = capsys.readouterr()
-    for command in ("words", "data", "train", "evaluate", "transfer", "report", "run", "merge", "doctor"):
+    for command in ("words", "data", "train", "evaluate", "transfer", "report", "export", "run", "merge", "doctor"):
         assert f" {command} " in printed.out + printed.err
 
 

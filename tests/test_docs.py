@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -41,11 +42,15 @@ from letterwise.results import (
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
-COMMANDS = {
-    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    | {"--help"}
-    for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
-}
+
+
+def options_of(command: Any) -> set[str]:
+    """Of a command, or of all commands in a group."""
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"--help"}, *(options_of(each) for each in getattr(command, "commands", {}).values()))
+
+
+COMMANDS = {name: options_of(command) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
 ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
 
 
