@@ -7,7 +7,7 @@ knows nothing about the text around a block.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -151,20 +151,17 @@ def help_texts() -> str:
     # As wide as the documents, whatever the terminal.
     plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     sections = []
-    for words in _command_lines(get_command(app)):
+    for words in command_paths(get_command(app)):
         result = runner.invoke(app, [*words, "--help"], prog_name="letterwise", env=plain)
         text = "\n".join(line.rstrip() for line in result.output.strip("\n").splitlines())
         sections.append(f"## letterwise {' '.join(words)}\n\n```text\n{text}\n```\n")
     return "\n".join(sections).rstrip("\n")
 
 
-def _command_lines(group: Any) -> Iterator[list[str]]:
-    """Every command as it is typed; of a group, its commands."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from ([name, *words] for words in _command_lines(command))
-        else:
-            yield [name]
+def command_paths(command: Any) -> list[tuple[str, ...]]:
+    """What is typed for each command: of a group, its name and that of each of its own commands."""
+    own = getattr(command, "commands", {})
+    return [(name, *rest) for name, inner in own.items() for rest in command_paths(inner) or [()]]
 
 
 def settings_tables() -> str:

@@ -44,13 +44,14 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 
 
-def options_of(command: Any) -> set[str]:
-    """Of a command, or of all commands in a group."""
+def options(command: Any) -> set[str]:
+    """The options of a command, or of all commands of a group."""
     own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    return own.union({"--help"}, *(options_of(each) for each in getattr(command, "commands", {}).values()))
+    return own.union({"--help"}, *(options(inner) for inner in getattr(command, "commands", {}).values()))
 
 
-COMMANDS = {name: options_of(command) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+GROUPS = {name: getattr(command, "commands", {}) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+COMMANDS = {name: options(command) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
 ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
 
 
@@ -127,6 +128,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for name, *arguments in typed_commands(text, "letterwise"):
         assert name in COMMANDS, f"there is no `letterwise {name}`"
+        if GROUPS[name] and arguments:
+            assert arguments[0] in GROUPS[name], f"there is no `letterwise {name} {arguments[0]}`"
         given = {argument for argument in arguments if argument.startswith("-")}
         assert given <= COMMANDS[name], f"`letterwise {name}` has no {given - COMMANDS[name]}"
         if "--config" in arguments:

@@ -38,7 +38,6 @@ class Quantization(StrEnum):
     """Number types that CTranslate2 has for weights."""
 
     INT8 = "int8"
-    INT16 = "int16"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
     FLOAT32 = "float32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -93,7 +94,8 @@ def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     run = tmp_path / "results" / "tiny"
     before = read_json(run / "environment.json")
-    (run / "publication.json").write_text('{"uploaded": true, "verified": true, "model_repository": "me/tiny"}')
+    upload = {"url": "https://hub/me/tiny", "uploaded_to_hugging_face": True}
+    (run / "publication.json").write_text(json.dumps({"model": upload}), encoding="utf-8")
 
     assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
 

@@ -119,23 +119,25 @@ def test_success_criteria_come_with_the_test_behind_them(folder: Path) -> None:
 
 
 def test_nothing_is_published_before_it_was_verified(folder: Path) -> None:
-    def written() -> FinalReport:
-        return write_report(folder)
+    def uploaded() -> bool:
+        return write_report(folder).conclusion.success_criteria_met["uploaded_to_hugging_face"]
 
-    assert not written().conclusion.success_criteria_met["uploaded_to_hugging_face"]
+    assert not uploaded()
 
-    publication = {"uploaded": True, "verified": False, "model_repository": "someone/model"}
-    write_json(folder / "publication.json", publication)
-    assert not written().conclusion.success_criteria_met["uploaded_to_hugging_face"]
-    assert written().model_repository is None
+    upload = {"url": "https://hub/me/model", "uploaded_to_hugging_face": False, "verified": None}
+    write_json(folder / "publication.json", {"model": upload, "dataset": None})
+    assert not uploaded()
+    assert "but not verified" in text_of(page_of(folder))
+    assert "https://hub/me/model" not in page_of(folder)
 
-    write_json(folder / "publication.json", publication | {"verified": True, "seconds": 3})
-    assert written().conclusion.success_criteria_met["uploaded_to_hugging_face"]
-    assert written().model_repository == "someone/model"
+    write_json(folder / "publication.json", {"model": upload | {"uploaded_to_hugging_face": True}, "dataset": None})
+    assert uploaded()
+    assert write_report(folder).model_repository == "https://hub/me/model"
+    assert write_report(folder).dataset_repository is None
 
     write_json(folder / "publication.json", ["yes"])
     with pytest.raises(LetterwiseError, match="publish again"):
-        written()
+        uploaded()
 
 
 def test_tracking_is_met_by_a_record_not_by_a_setting(run_folder: Path) -> None:

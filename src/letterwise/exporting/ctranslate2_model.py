@@ -15,7 +15,7 @@ from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, read_json, write_json
 from letterwise.models import BaseModel, first_line, load_tokenizer, quiet
 
-Quantization = Literal["int8", "int16", "float16", "bfloat16", "float32"]
+Quantization = Literal["int8", "float16", "bfloat16", "float32"]
 
 
 def export_ctranslate2(model: BaseModel, folder: Path, quantization: Quantization = "int8") -> None:

@@ -56,12 +56,12 @@ def make_report(record: RunRecord) -> FinalReport:
     """The run in the brief's structure, with every judgement and the test behind it."""
     errors = analyse_errors(record.predictions["spelling"], record.predictions["position_count"])
     criteria = success_criteria(record)
-    publication = record.publication if record.publication and record.publication.verified else None
+    model, dataset = record.publication.model, record.publication.dataset
     transfer = record.transfer
     return FinalReport(
         run_name=record.config.run_name,
-        model_repository=publication.model_repository if publication else None,
-        dataset_repository=publication.dataset_repository if publication else None,
+        model_repository=model.url if model and model.uploaded_to_hugging_face else None,
+        dataset_repository=dataset.url if dataset and dataset.uploaded_to_hugging_face else None,
         configuration=configuration(record),
         environment=record.environment,
         evaluation_results=record.results,

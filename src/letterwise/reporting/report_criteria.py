@@ -64,18 +64,20 @@ def _documented(record: RunRecord) -> SuccessCriterion:
 
 
 def _uploaded(record: RunRecord) -> SuccessCriterion:
-    publication = record.publication
-    if publication is None:
-        test = f"The run folder has no `{PUBLICATION_FILE}`: nothing was published."
-    else:
-        uploaded = "uploaded" if publication.uploaded else "not uploaded"
-        verified = "downloaded again and verified" if publication.verified else "not verified"
-        test = f"`{PUBLICATION_FILE}` says: {uploaded}, {verified}."
+    parts = []
+    for what, upload in (("model", record.publication.model), ("dataset", record.publication.dataset)):
+        if upload is None:
+            parts.append(f"the {what} was not uploaded")
+        elif upload.uploaded_to_hugging_face:
+            parts.append(f"the {what} was uploaded, downloaded again and verified ({upload.url})")
+        else:
+            parts.append(f"the {what} was uploaded, but not verified")
+    model = record.publication.model
     return SuccessCriterion(
         name="uploaded_to_hugging_face",
-        criterion="Published on the Hugging Face Hub, and verified by downloading it again",
-        met=bool(publication and publication.uploaded and publication.verified),
-        test=test,
+        criterion="Model published on the Hugging Face Hub, and verified by downloading it again",
+        met=bool(model and model.uploaded_to_hugging_face),
+        test=f"By `{PUBLICATION_FILE}`: {'; '.join(parts)}.",
     )
 
 

@@ -24,16 +24,23 @@ ROLES: dict[ModelRole, str] = {"base": "base", "control": "control", "finetuned"
 PROJECT_NAME = "letterwise: does teaching a language model to spell improve its letter counts and positions?"
 
 
-class Publication(BaseModel):
+class PublishedRepository(BaseModel):
+    """What the report reads about one upload."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    url: str
+    uploaded_to_hugging_face: bool = False
+    """True only after everything was downloaded again and compared."""
+
+
+class PublicationRecord(BaseModel):
     """What the report reads of ``publication.json``, which publishing writes into the run folder."""
 
     model_config = ConfigDict(extra="ignore")
 
-    uploaded: bool = False
-    verified: bool = False
-    """Whether everything was downloaded again and compared after the upload."""
-    model_repository: str | None = None
-    dataset_repository: str | None = None
+    model: PublishedRepository | None = None
+    dataset: PublishedRepository | None = None
 
 
 class SpellingExample(ResultsModel):

@@ -15,7 +15,7 @@ import yaml
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, sha256_file
-from letterwise.reporting.report_model import Publication
+from letterwise.reporting.report_model import PublicationRecord
 from letterwise.results import (
     TASKS,
     Calibration,
@@ -86,7 +86,7 @@ class RunRecord:
     transfer: TransferResults
     predictions: dict[str, pd.DataFrame]
     calibration: Calibration | None
-    publication: Publication | None
+    publication: PublicationRecord
     figures: dict[str, Path]
     """Those that the run drew."""
     checksums: dict[str, str]
@@ -161,11 +161,11 @@ def configuration(record: RunRecord) -> dict[str, Any]:
     return settings
 
 
-def _read_publication(path: Path) -> Publication | None:
+def _read_publication(path: Path) -> PublicationRecord:
+    """What became of the run's uploads; nothing where there were none."""
     if not path.is_file():
-        return None
-    raw = read_json(path)
+        return PublicationRecord()
     try:
-        return Publication.model_validate(raw)
+        return PublicationRecord.model_validate(read_json(path))
     except ValueError as error:
-        raise LetterwiseError(f"{path} does not say whether the upload was verified; publish again.") from error
+        raise LetterwiseError(f"{path} does not say what became of an upload; publish again.") from error
