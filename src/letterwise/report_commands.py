@@ -55,5 +55,7 @@ def finished_run(config: Path | None, run_name: str | None) -> ExperimentConfig:
     if config:
         return override(load_config(config), {"run_name": run_name} if run_name else {})
     if run_name:
-        return load_config(Path("results") / run_name / "config.yaml")
+        # A run that was copied here says in its configuration where it was made.
+        results = Path("results")
+        return override(load_config(results / run_name / "config.yaml"), {"results_folder": results})
     raise LetterwiseError("Which run? Name it with --run-name, or give its configuration with --config.")

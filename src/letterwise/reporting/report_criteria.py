@@ -72,12 +72,13 @@ def _uploaded(record: RunRecord) -> SuccessCriterion:
             parts.append(f"the {what} was uploaded, downloaded again and verified ({upload.url})")
         else:
             parts.append(f"the {what} was uploaded, but not verified")
-    model = record.publication.model
+    model, dataset = record.publication.model, record.publication.dataset
+    found = f"By `{PUBLICATION_FILE}`: {'; '.join(parts)}."
     return SuccessCriterion(
         name="uploaded_to_hugging_face",
         criterion="Model published on the Hugging Face Hub, and verified by downloading it again",
         met=bool(model and model.uploaded_to_hugging_face),
-        test=f"By `{PUBLICATION_FILE}`: {'; '.join(parts)}.",
+        test=found if model or dataset else f"The run folder records no upload (`{PUBLICATION_FILE}`).",
     )
 
 

@@ -168,8 +168,8 @@ def _for_typst(section: Section, folder: Path) -> dict[str, object]:
 
 
 def _inline_html(text: str) -> str:
-    """Escaped, with code between backticks; names may break after an underscore, a slash or a point."""
-    parts = html.escape(text).split("`")
+    """Escaped, with code between backticks; names may break after a sign, intervals nowhere."""
+    parts = re.sub(r"\[([−+\d.]+), ([−+\d.]+)\]", "[\\1,\u00a0\\2]", html.escape(text)).split("`")
     parts[1::2] = ["<code>" + re.sub("([_/.])", r"\1<wbr>", part) + "</code>" for part in parts[1::2]]
     return "".join(parts)
 
