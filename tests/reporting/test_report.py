@@ -14,11 +14,14 @@ import pytest
 from letterwise.errors import LetterwiseError
 from letterwise.files import write_json
 from letterwise.reporting.report import REPORT_FILES, write_report
+from letterwise.reporting.report_advice import limitations
+from letterwise.reporting.report_errors import analyse_errors
 from letterwise.reporting.report_model import FinalReport
-from letterwise.reporting.report_record import RECORD_FILES
+from letterwise.reporting.report_record import RECORD_FILES, read_record
 from letterwise.reporting.summary import value_text
-from letterwise.results import EvaluationResults, read_results, write_results
+from letterwise.results import EvaluationResults, TrainingLogEntry, read_results, write_results
 
+TrainingLog = list[TrainingLogEntry]
 MakeResults = Callable[[str], EvaluationResults]
 SECTIONS = [
     *("Executive summary", "Method", "Data", "Training", "Results", "Comparison with base, control and baselines"),
@@ -217,5 +220,39 @@ def test_without_a_control_no_transfer_is_claimed(folder: Path, results: Evaluat
     write_results(folder / "evaluation_results.json", results)
     conclusion = write_report(folder).conclusion
     assert not conclusion.success_criteria_met["transfer_learning_demonstrated"]
-    assert "No control was trained" in conclusion.summary
+    assert "No control was evaluated" in conclusion.summary
     assert any(entry.advice.startswith("Train the control") for entry in conclusion.recommendations)
+
+
+def test_a_habit_is_not_taken_for_knowledge(folder: Path) -> None:
+    record = read_record(folder)
+    errors = analyse_errors(record.predictions["spelling"], record.predictions["position_count"])
+    assert not any("does not index" in text for text in limitations(record, errors))
+
+    positions = errors.questions[1]
+    positions.kinds = {"base": {"right": 3}, "finetuned": {"the word's first letter": 2, "right": 1}}
+    positions.favourite_answers = 3
+
+    told = limitations(record, errors)
+    assert any("names the word's first one in 66.7% of the 3 questions about letter positions (0.0%" in t for t in told)
+    assert any("to 3 of 3 questions about letter positions: mostly a habit" in text for text in told)
+
+
+def test_recommendations_follow_from_the_figures(folder: Path, results: EvaluationResults, log: TrainingLog) -> None:
+    def advice() -> str:
+        return " ".join(entry.advice for entry in write_report(folder).conclusion.recommendations)
+
+    assert "Train longer" in advice()
+    assert "let a program work on the model's spelling" in advice()
+
+    computed = results.answer_modes["computed"]["finetuned"]
+    for metric in ("letter_count_accuracy", "letter_position_accuracy"):
+        computed.metrics[metric], computed.intervals[metric] = 0.01, (0.0, 0.02)
+    write_results(folder / "evaluation_results.json", results)
+    for entry in log:
+        if entry.evaluation and entry.step == log[-1].step:
+            entry.evaluation["spelling_accuracy"] = 0.0
+    lines = "".join(f"{entry.model_dump_json()}\n" for entry in log)
+    (folder / "training_log.jsonl").write_text(lines, encoding="utf-8")
+    assert "Do not train longer" in advice()
+    assert "let a program work" not in advice()

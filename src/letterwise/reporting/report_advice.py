@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from statsmodels.stats.proportion import proportion_confint
 
+from letterwise.reporting.report_errors import FIRST_LETTER
 from letterwise.reporting.report_findings import (
     HEADLINES,
     capital,
@@ -69,8 +70,8 @@ def _of_design(record: RunRecord) -> Iterator[str]:
     tests = sum(entry.p_value is not None for entries in results.significance.values() for entry in entries)
     if tests > 1:
         yield (
-            f"{tests} p-values were computed and not corrected for their number: about one in twenty below 0.05 is "
-            "chance."
+            f"{tests} p-values were computed and not corrected for their number: where nothing changed at all, one in "
+            "twenty still falls below 0.05."
         )
     if results.split == "validation":
         yield "The figures are of the validation split, on which choices were made, and are therefore too good."
@@ -107,10 +108,18 @@ def _of_questions(results: EvaluationResults, errors: ErrorAnalysis, question_ty
             f"letters: {share_text(value, interval)} against {share_text(best[1].value)}."
         )
     for found in errors.questions:
-        if found.question_type == question_type and found.favourite_answers > ONE_SIDED * found.n:
+        if found.question_type != question_type:
+            continue
+        if found.favourite_answers > ONE_SIDED * found.n:
             yield (
                 f"The tuned model answers `{found.favourite_answer}` to {found.favourite_answers:,} of {found.n:,} "
                 f"questions about {HEADLINES[metric]}: mostly a habit, whatever the word."
+            )
+        first, before = (found.kinds.get(role, {}).get(FIRST_LETTER, 0) / found.n for role in ("finetuned", "base"))
+        if first > ONE_SIDED:
+            yield (
+                f"Asked for another letter, the tuned model names the word's first one in {share_text(first)} of the "
+                f"{found.n:,} questions about {HEADLINES[metric]} ({share_text(before)} before): it does not index."
             )
     gain = find_difference(results, "base_to_control", metric)
     if gain and change_of(results, metric, "base_to_control") == "better":

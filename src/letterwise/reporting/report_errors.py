@@ -20,6 +20,7 @@ from letterwise.reporting.report_model import (
 )
 from letterwise.results import QUESTION_TYPES, ModelRole, QuestionType
 
+FIRST_LETTER = "the word's first letter"
 EXAMPLES = 5
 """How many of each kind are shown."""
 
@@ -134,7 +135,7 @@ def _kind_of_answer(row: Mapping[Hashable, object]) -> str:
         return "two or more too many" if error > 0 else "two or more too few"
     place = int(str(row["position"])) - 1
     if predicted == word[0]:
-        return "the word's first letter"
+        return FIRST_LETTER
     if predicted == word[-1]:
         return "the word's last letter"
     if predicted in (word[max(place - 1, 0) : place], word[place + 1 : place + 2]):

@@ -148,7 +148,7 @@ def _transfer_sentence(results: EvaluationResults) -> str:
     """Says of which questions the gain is due to knowing the spelling."""
     verdicts = {question_type: carried_over(results, question_type) for question_type in QUESTION_TYPES}
     if None in verdicts.values():
-        return "No control was trained, so nobody can tell whether a gain is due to knowing the spelling."
+        return "No control was evaluated, so nobody can tell whether a gain is due to knowing the spelling."
     names = {True: [], False: []}  # type: dict[bool, list[str]]
     for question_type, verdict in verdicts.items():
         names[bool(verdict)].append(HEADLINES[f"{question_type}_accuracy"])

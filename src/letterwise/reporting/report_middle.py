@@ -162,6 +162,7 @@ def transfer_section(record: RunRecord) -> Section:
             "Transfer in figures, or the reason why there is no figure.",
             ["figure", "of", "value", "n"],
             rows,
+            right=False,
             widths=[24, 20, 46, 8],
         ),
         Items(
