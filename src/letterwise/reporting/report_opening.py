@@ -231,7 +231,7 @@ def _evaluations_table(found: TrainingSummary) -> Table:
     sizes = found.evaluations[-1].evaluation_n or {}
     return Table(
         "The tuned adapter on validation words during training.",
-        ["step", "tokens", *(f"`{metric}` (n = {sizes.get(metric, 0):,})" for metric in metrics)],
+        ["step", "tokens", *(f"`{metric}` (n\u00a0=\u00a0{sizes.get(metric, 0):,})" for metric in metrics)],
         [
             [
                 f"{entry.step:,}",
