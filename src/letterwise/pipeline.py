@@ -164,7 +164,7 @@ def report_step(run: Run) -> Step:
     def work() -> None:
         report = write_report(run.folder, adapter)
         met = report.conclusion.success_criteria_met.values()
-        run.terminal.say(f"  {sum(met)} of {len(met)} success criteria are met")
+        run.terminal.say(f"  {sum(met)} of {len(met)} success criteria met")
 
     read = [*RECORD_FILES, PUBLICATION_FILE, *FIGURES.values()]
     beside = [adapter / CALIBRATION_FILE, adapter / ADAPTER_WEIGHTS]

@@ -46,7 +46,7 @@ def summary_section(record: RunRecord, judged: Conclusion) -> Section:
             ),
             _key_figures(record),
             Text(f"In figures: {conclusion(record.results, record.transfer)}"),
-            Text(f"Of the {len(criteria)} success criteria of the project, {met} are met:"),
+            Text(f"Success criteria of the project: {met} of {len(criteria)} met."),
             Table(
                 "Success criteria, each with the test behind it.",
                 ["criterion", "verdict", "test"],
