@@ -302,7 +302,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
     [
         ("tracking", "group", "night", ()),
         ("training", "checkpoint_every", 3, ()),
-        ("evaluation", "bootstrap_samples", 200, ("evaluate", "transfer")),
+        ("evaluation", "bootstrap_samples", 200, ("evaluate", "transfer", "report")),
         ("training", "learning_rate", 0.01, STEPS[2:]),
         ("data", "use_exponent", 0.0, STEPS[1:]),
     ],
