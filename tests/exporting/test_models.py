@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import ctranslate2
@@ -94,6 +95,18 @@ def test_gguf_answers_as_the_model_does(merged: BaseModel, tmp_path: Path, weigh
     if weights == "f32":
         written = read.generate(ids, max_new_tokens=WRITTEN, do_sample=False)[0, ids.shape[1] :].tolist()
         assert written == greedy(merged, PROMPTS[-1])
+
+
+def test_llama_cpp_answers_as_the_model_does(merged: BaseModel, tmp_path: Path) -> None:
+    """By the program that GGUF is for, where it is installed: on PyPI it is source only and compiles for minutes."""
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    export_gguf(merged, tmp_path / "exported", "f32")
+
+    read = llama_cpp.Llama(str(tmp_path / "exported" / "model.gguf"), n_ctx=256, n_threads=1, verbose=False)
+    for prompt in PROMPTS:
+        ids = read.tokenize(prompt.encode(), add_bos=False, special=True)
+        assert ids == load_tokenizer(merged)(prompt)["input_ids"]
+        assert list(islice(read.generate(ids, temp=0.0, top_k=1), WRITTEN)) == greedy(merged, prompt)
 
 
 def test_an_adapter_is_merged_on_the_way(adapter: Path, tiny_llama: Path, merged: BaseModel, tmp_path: Path) -> None:
