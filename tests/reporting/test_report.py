@@ -19,7 +19,7 @@ from letterwise.reporting.report_errors import analyse_errors
 from letterwise.reporting.report_model import FinalReport
 from letterwise.reporting.report_record import RECORD_FILES, read_record
 from letterwise.reporting.summary import value_text
-from letterwise.results import EvaluationResults, TrainingLogEntry, read_results, write_results
+from letterwise.results import EvaluationResults, TrainingLogEntry, TransferResults, read_results, write_results
 
 TrainingLog = list[TrainingLogEntry]
 MakeResults = Callable[[str], EvaluationResults]
@@ -33,6 +33,15 @@ SECTIONS = [
 @pytest.fixture
 def folder(run_folder: Path) -> Path:
     return finished_run.complete(run_folder)
+
+
+def put(folder: Path, results: EvaluationResults) -> None:
+    """Another evaluation, and the transfer analysis of it."""
+    write_results(folder / "evaluation_results.json", results)
+    transfer = read_results(folder / "transfer.json", TransferResults)
+    gains = {entry.metric: entry.difference for entry in results.significance.get("control_to_finetuned", [])}
+    transfer.control_adjusted_gain["letter_count"].value = gains.get("letter_count_accuracy")
+    write_results(folder / "transfer.json", transfer)
 
 
 def text_of(page: str) -> str:
@@ -84,7 +93,7 @@ def test_no_figure_differs_from_the_results_files(folder: Path, results: Evaluat
 
 
 def test_a_run_that_made_things_worse_says_so_first(folder: Path, make_results: MakeResults) -> None:
-    write_results(folder / "evaluation_results.json", make_results("negative"))
+    put(folder, make_results("negative"))
     report = write_report(folder)
     first = re.search(r"<main>.*?<p[^>]*>(.*?)</p>", page_of(folder), re.DOTALL)
     assert first
@@ -103,7 +112,7 @@ def test_a_run_that_made_things_worse_says_so_first(folder: Path, make_results: 
 
 
 def test_a_null_result_is_called_one(folder: Path, make_results: MakeResults) -> None:
-    write_results(folder / "evaluation_results.json", make_results("null"))
+    put(folder, make_results("null"))
     conclusion = write_report(folder).conclusion
     assert conclusion.summary.startswith("Spelling improved from 1.2% right to 58.3%.")
     assert "Letter counts did not change significantly: 24.7% right before, 24.6% after." in conclusion.summary
@@ -214,10 +223,16 @@ def test_an_unfinished_run_is_refused(folder: Path, missing: str) -> None:
     assert not list(folder.glob("final_report*"))
 
 
+def test_a_transfer_analysis_of_an_earlier_evaluation_is_refused(folder: Path, make_results: MakeResults) -> None:
+    write_results(folder / "evaluation_results.json", make_results("null"))
+    with pytest.raises(LetterwiseError, match="not of the last evaluation; run `letterwise transfer`"):
+        write_report(folder)
+
+
 def test_without_a_control_no_transfer_is_claimed(folder: Path, results: EvaluationResults) -> None:
     results.control_model = None
     results.significance.pop("control_to_finetuned")
-    write_results(folder / "evaluation_results.json", results)
+    put(folder, results)
     conclusion = write_report(folder).conclusion
     assert not conclusion.success_criteria_met["transfer_learning_demonstrated"]
     assert "No control was evaluated" in conclusion.summary

@@ -16,6 +16,7 @@ from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, sha256_file
 from letterwise.reporting.report_model import PublicationRecord
+from letterwise.reporting.summary import find_difference
 from letterwise.results import (
     TASKS,
     Calibration,
@@ -31,6 +32,8 @@ from letterwise.results import (
 
 PUBLICATION_FILE = "publication.json"
 """Written into the run folder by publishing, after an upload."""
+GAINS = ("spelling", "letter_count", "letter_position")
+"""Keys of `control_adjusted_gain`; each repeats a difference of the evaluation."""
 RECORD_FILES = (
     "config.yaml",
     "environment.json",
@@ -130,12 +133,16 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         adapter: folder of the tuned adapter, for its calibration and its size.
 
     Raises:
-        LetterwiseError: a file is missing or broken, or no tuned model was evaluated in mode `direct`.
+        LetterwiseError: a file is missing, broken or older than the evaluation, or no tuned model was evaluated in mode
+            `direct`.
     """
     check_finished(folder)
     results = read_results(folder / "evaluation_results.json", EvaluationResults)
     if results.finetuned_model is None or "direct" not in results.answer_modes:
         raise LetterwiseError(f"{folder} has no tuned model's answers in mode direct; evaluate it with that mode.")
+    transfer = read_results(folder / "transfer.json", TransferResults)
+    if not _belong_together(results, transfer):
+        raise LetterwiseError(f"{folder / 'transfer.json'} is not of the last evaluation; run `letterwise transfer`.")
     calibration = adapter / "calibration.json" if adapter else None
     weights = adapter / "adapter_model.safetensors" if adapter else None
     return RunRecord(
@@ -145,7 +152,7 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         audit=read_results(folder / "data_audit.json", DataAudit),
         log=read_training_log(folder / "training_log.jsonl"),
         results=results,
-        transfer=read_results(folder / "transfer.json", TransferResults),
+        transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
         publication=_read_publication(folder / PUBLICATION_FILE),
@@ -159,6 +166,14 @@ def configuration(record: RunRecord) -> dict[str, Any]:
     """``config.yaml`` as it stands."""
     settings: dict[str, Any] = yaml.safe_load((record.folder / "config.yaml").read_text(encoding="utf-8"))
     return settings
+
+
+def _belong_together(results: EvaluationResults, transfer: TransferResults) -> bool:
+    """Whether the gains over the control are the differences that the evaluation found."""
+    differences = (find_difference(results, "control_to_finetuned", f"{key}_accuracy") for key in GAINS)
+    found = {key: entry.difference for key, entry in zip(GAINS, differences, strict=True) if entry}
+    gains = {key: gain.value for key, gain in transfer.control_adjusted_gain.items() if gain.value is not None}
+    return all(found.get(key) == gain for key, gain in gains.items())
 
 
 def _read_publication(path: Path) -> PublicationRecord:
