@@ -62,11 +62,12 @@ run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=co
 test: lint test-tools ## Run every check: style, types, documents and all tests, the slow ones too
 	$(BIN)/pytest -ra --durations=10
 
-# For others than root the tests that need a browser are skipped, and say so.
+# For others than root the tests that need a browser or poppler are skipped, and say so.
 test-tools: ## Install the programs that some tests need, where this is root on Debian or Ubuntu
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  ! { command -v chromium && command -v pdftotext; } >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
-	  chromium fonts-dejavu-core >/dev/null; fi
+	  chromium fonts-dejavu-core poppler-utils >/dev/null; fi
 
 test-fast: setup ## Run the tests that take seconds
 	$(BIN)/pytest -m "not slow"

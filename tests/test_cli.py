@@ -215,7 +215,15 @@ def test_steps_in_the_wrong_order(refused: Refused, tmp_path: Path, tiny_gpt2: P
 
     assert "train one first" in refused("evaluate", "--config", config)
     assert "run the steps train and evaluate first" in refused("transfer", "--config", config)
+    assert "config.yaml does not exist; run `letterwise run`" in refused("report", "--config", config)
     assert not (tmp_path / "results").exists()
+
+
+def test_a_report_needs_to_know_of_which_run(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert "--run-name" in refused("report")
+    assert "results/unknown/config.yaml does not exist" in refused("report", "--run-name", "unknown")
 
 
 def test_a_bare_model_cannot_be_asked_before_there_is_data(refused: Refused, tmp_path: Path, tiny_gpt2: Path) -> None:
@@ -336,6 +344,8 @@ def test_a_broken_results_file(refused: Refused, experiment: Path) -> None:
         ("transfer", "transfer.json"),
         ("run", "results/<run_name>/"),
         ("merge", "stand-alone model"),
+        ("report", "final_report.pdf"),
+        ("export", "formats of other tools"),
         ("doctor", "writes nothing"),
     ],
 )
@@ -359,7 +369,7 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     letterwise()
 
     printed = capsys.readouterr()
-    for command in ("words", "data", "train", "evaluate", "transfer", "run", "merge", "doctor"):
+    for command in ("words", "data", "train", "evaluate", "transfer", "report", "export", "run", "merge", "doctor"):
         assert f" {command} " in printed.out + printed.err
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -41,11 +42,16 @@ from letterwise.results import (
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
-COMMANDS = {
-    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    | {"--help"}
-    for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
-}
+
+
+def options(command: Any) -> set[str]:
+    """The options of a command, or of all commands of a group."""
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"--help"}, *(options(inner) for inner in getattr(command, "commands", {}).values()))
+
+
+GROUPS = {name: getattr(command, "commands", {}) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+COMMANDS = {name: options(command) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
 ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
 
 
@@ -122,6 +128,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for name, *arguments in typed_commands(text, "letterwise"):
         assert name in COMMANDS, f"there is no `letterwise {name}`"
+        if GROUPS[name] and arguments:
+            assert arguments[0] in GROUPS[name], f"there is no `letterwise {name} {arguments[0]}`"
         given = {argument for argument in arguments if argument.startswith("-")}
         assert given <= COMMANDS[name], f"`letterwise {name}` has no {given - COMMANDS[name]}"
         if "--config" in arguments:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,9 +15,11 @@ import typer
 from rich.table import Table
 
 from letterwise import __version__
-from letterwise.config import ExperimentConfig, load_config
+from letterwise.config import load_config, override
 from letterwise.errors import LetterwiseError
+from letterwise.export_commands import add_export_commands
 from letterwise.files import cache_folder
+from letterwise.report_commands import add_report_commands
 from letterwise.reporting.console import Terminal
 
 if TYPE_CHECKING:
@@ -80,22 +81,6 @@ def _open(config: Path, base_model: str | None, seed: int | None, run_name: str 
     from letterwise.run_folder import Run
 
     return Run(settings)
-
-
-def override(config: ExperimentConfig, values: Mapping[str, object]) -> ExperimentConfig:
-    """The configuration with some values replaced, checked again.
-
-    Raises:
-        LetterwiseError: a value is not allowed.
-    """
-    from pydantic import ValidationError
-
-    try:
-        return ExperimentConfig.model_validate({**config.model_dump(), **values})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = str(first["loc"][-1]).replace("_", "-")
-        raise LetterwiseError(f"--{option}: {first['msg']} (got {first['input']!r}).") from error
 
 
 @app.callback(invoke_without_command=True)
@@ -260,7 +245,7 @@ def run(
     seed: SeedOption = None,
     run_name: NameOption = None,
 ) -> None:
-    """Do everything: words, data, training, control, evaluation, transfer; then print the result.
+    """Do everything: words, data, training, control, evaluation, transfer, report; then print the result.
 
     Writes results/<run_name>/ and checkpoints/<run_name>/. Steps whose inputs did not change are skipped, and an
     interrupted one goes on where it stopped.
@@ -330,6 +315,10 @@ def doctor(
     for finding in examine(results_folder):
         table.add_row(marks[finding.verdict], finding.what, finding.found, finding.remedy)
     Terminal().console.print(table)
+
+
+add_report_commands(app)
+add_export_commands(app)
 
 
 def main() -> None:

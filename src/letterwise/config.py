@@ -5,6 +5,7 @@ Knows what can be set and what is allowed; knows nothing about how a setting is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -194,6 +195,20 @@ def load_config(path: Path) -> ExperimentConfig:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:
         raise LetterwiseError(f"{path}: {_describe(error)}.") from error
+
+
+def override(config: ExperimentConfig, values: Mapping[str, object]) -> ExperimentConfig:
+    """The configuration with some values replaced, checked again.
+
+    Raises:
+        LetterwiseError: a value is not allowed.
+    """
+    try:
+        return ExperimentConfig.model_validate({**config.model_dump(), **values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][-1]).replace("_", "-")
+        raise LetterwiseError(f"--{option}: {first['msg']} (got {first['input']!r}).") from error
 
 
 def dump_config(config: ExperimentConfig) -> str:

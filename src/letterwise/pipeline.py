@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftModel
 
-from letterwise.adapters import ADAPTER_WEIGHTS
+from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
@@ -19,6 +19,8 @@ from letterwise.evaluation.transfer import analyse_transfer
 from letterwise.evaluation_steps import calibrate_step, evaluate_step, run_adapters
 from letterwise.files import make_folder, write_text
 from letterwise.reporting.figures import write_all_figures
+from letterwise.reporting.report import REPORT_FILES, write_report
+from letterwise.reporting.report_record import FIGURES, PUBLICATION_FILE, RECORD_FILES, check_finished
 from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
     TASKS,
@@ -154,6 +156,23 @@ def transfer_step(run: Run) -> Step:
     return Step("transfer", inputs, [run.folder / "transfer.json"], work)
 
 
+def report_step(run: Run) -> Step:
+    """Write up what the run found."""
+    check_finished(run.folder)
+    adapter = run.adapter("finetuned")
+
+    def work() -> None:
+        report = write_report(run.folder, adapter)
+        met = report.conclusion.success_criteria_met.values()
+        run.terminal.say(f"  {sum(met)} of {len(met)} success criteria met")
+
+    read = [*RECORD_FILES, PUBLICATION_FILE, *FIGURES.values()]
+    beside = [adapter / CALIBRATION_FILE, adapter / ADAPTER_WEIGHTS]
+    inputs = [checksums_of(run.folder, [run.folder / name for name in read]), checksums_of(adapter, beside)]
+    outputs = [run.folder / name for name in REPORT_FILES]
+    return Step("report", inputs, outputs, work, measures=False)
+
+
 def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     """All steps in order, skipping what is up to date; returns what the run came to."""
     run.execute(words_step(run))
@@ -163,6 +182,7 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))
+    run.execute(report_step(run))
     return (
         read_results(run.folder / "evaluation_results.json", EvaluationResults),
         read_results(run.folder / "transfer.json", TransferResults),

@@ -34,6 +34,8 @@ class Step:
     work: Callable[[], None]
     folder: Path | None = None
     """Where its record, the configuration and the environment are kept; None: the run folder."""
+    measures: bool = True
+    """Whether configuration and environment are kept with it; a step that only writes up what others found has none."""
 
 
 class Run:
@@ -79,8 +81,9 @@ class Run:
                 return False
         self.terminal.say(f"{step.name}: …")
         make_folder(folder)
-        write_text(folder / "config.yaml", dump_config(self.config))
-        write_results(folder / "environment.json", describe_environment(self.config, self.base))
+        if step.measures:
+            write_text(folder / "config.yaml", dump_config(self.config))
+            write_results(folder / "environment.json", describe_environment(self.config, self.base))
         step.work()
         write_json(record, {"inputs": inputs, "outputs": checksums_of(folder, step.outputs)})
         return True

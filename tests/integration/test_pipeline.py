@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ from letterwise.results import (
 Letterwise = Callable[..., int]
 WriteConfig = Callable[..., Path]
 
-STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer")
+STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer", "report")
 ROOT = Path(__file__).parents[2]
 
 
@@ -80,7 +81,29 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         *("config.yaml", "environment.json", "data_audit.json", "training_log.jsonl"),
         *("evaluation_results.json", "transfer.json", "words", "data", "spelling", "position_count"),
+        *("final_report.json", "final_report.html", "final_report.pdf"),
     }
+
+
+def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(
+    finished: Path, tmp_path: Path, letterwise: Letterwise, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "results", tmp_path / "results")
+    settings = yaml.safe_load((finished / "experiment.yaml").read_text(encoding="utf-8"))
+    settings["results_folder"] = str(tmp_path / "results")
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    run = tmp_path / "results" / "tiny"
+    before = read_json(run / "environment.json")
+    upload = {"url": "https://hub/me/tiny", "uploaded_to_hugging_face": True}
+    (run / "publication.json").write_text(json.dumps({"model": upload}), encoding="utf-8")
+
+    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
+
+    assert read_json(run / "final_report.json")["conclusion"]["success_criteria_met"]["uploaded_to_hugging_face"]
+    assert read_json(run / "environment.json") == before
+    assert read_json(run / "final_report.json")["conclusion"]["summary"] in capsys.readouterr().out
+    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
+    assert "report: up to date" in capsys.readouterr().out
 
 
 def test_every_question_is_answered_by_every_model_in_every_mode(finished: Path) -> None:
@@ -279,7 +302,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
     [
         ("tracking", "group", "night", ()),
         ("training", "checkpoint_every", 3, ()),
-        ("evaluation", "bootstrap_samples", 200, ("evaluate", "transfer")),
+        ("evaluation", "bootstrap_samples", 200, ("evaluate", "transfer", "report")),
         ("training", "learning_rate", 0.01, STEPS[2:]),
         ("data", "use_exponent", 0.0, STEPS[1:]),
     ],

@@ -29,8 +29,8 @@ from letterwise.results import (
 
 SPELLING_METRICS = ("spelling_accuracy", "character_level_accuracy", "levenshtein_distance", "generalization")
 QUESTION_METRICS = tuple(f"{question_type}_accuracy" for question_type in QUESTION_TYPES)
-NOT_SHARES = ("levenshtein_distance", "generalization")
-"""Metrics written as plain numbers; all others are shares, written in percent."""
+NOT_SHARES = ("levenshtein_distance", "generalization", "letter_count_mae")
+"""Metrics written as plain numbers, and what their names begin with; all others are shares, written in percent."""
 
 COLUMNS = ("metric", "best baseline", "base", "control", "tuned", "tuned − base", "p", "n")
 NOTE = (
@@ -80,7 +80,7 @@ def render_rich(rows: Sequence[SummaryRow], title: str) -> Table:
             no_wrap=name in ("metric", "best baseline", "p"),
         )
     for row in rows:
-        _, baseline, *values, n = _cells(row)
+        _, baseline, *values, n = summary_cells(row)
         mode = f"({row.mode}) " if row.mode else ""
         table.add_row(
             f"{row.metric}\n{mode}n = {n}", baseline.replace(" ", "\n"), *(v.replace(" [", "\n[") for v in values)
@@ -90,7 +90,7 @@ def render_rich(rows: Sequence[SummaryRow], title: str) -> Table:
 
 def render_markdown(rows: Sequence[SummaryRow]) -> str:
     """The table as Markdown, without a note below it."""
-    lines = [COLUMNS, ("---", *("---:" for _ in COLUMNS[1:])), *(_cells(row) for row in rows)]
+    lines = [COLUMNS, ("---", *("---:" for _ in COLUMNS[1:])), *(summary_cells(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -150,9 +150,52 @@ def p_text(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
+def value_text(metric: str, value: float, interval: Interval | None = None) -> str:
+    """A metric's value with its interval, as a share or as a plain number."""
+    return (number_text if metric.startswith(NOT_SHARES) else share_text)(value, interval)
+
+
+def difference_text(difference: Difference) -> str:
+    """Signed, in percentage points for shares, e.g. '+10.5 [+7.0, +14.1]'."""
+    scale, decimals = (1, 3) if difference.metric.startswith(NOT_SHARES) else (100, 1)
+    value, low, high = (
+        f"{scale * number:+z.{decimals}f}".replace("-", "−") for number in (difference.difference, *difference.interval)
+    )
+    return f"{value} [{low}, {high}]"
+
+
+def find_difference(results: EvaluationResults, comparison: str, metric: str) -> Difference | None:
+    """How a metric differs between two models, such as 'base_to_finetuned'; None where they were not compared."""
+    return next((entry for entry in results.significance.get(comparison, []) if entry.metric == metric), None)
+
+
+def is_significant(difference: Difference) -> bool:
+    """Whether the interval excludes zero and, where there is a p-value, it is below 0.05."""
+    low, high = difference.interval
+    excludes_zero = low > 0 or high < 0
+    return excludes_zero and (difference.p_value is None or difference.p_value < SIGNIFICANCE_LEVEL)
+
+
+def best_baseline(results: EvaluationResults, metric: str) -> tuple[str, Baseline] | None:
+    """Name and figures of the stronger baseline of a metric's questions; None where they have none."""
+    prefix = metric.removesuffix("_accuracy") + "_"
+    found = {name: baseline for name, baseline in results.baselines.items() if name.startswith(prefix)}
+    if not found:
+        return None
+    best = max(found, key=lambda name: found[name].value)
+    return best.removeprefix(prefix).replace("_", " "), found[best]
+
+
+def standing(value: float, interval: Interval | None, baseline: float) -> str:
+    """Where a model stands with regard to a baseline: 'above' when its whole interval is."""
+    if value <= baseline:
+        return "at or below"
+    return "above" if interval and interval[0] > baseline else "not measurably above"
+
+
 def _row(results: EvaluationResults, metric: str, mode: AnswerMode | None = None) -> SummaryRow:
     cells = {role: _estimate(results, metric, mode, role) for role in ("base", "control", "finetuned")}
-    best = _best_baseline(results, metric)
+    best = best_baseline(results, metric)
     sizes = (cell.n for cell in cells.values() if cell)
     suffix = "" if mode in (None, "direct") else f"_{mode}"
     return SummaryRow(
@@ -160,7 +203,7 @@ def _row(results: EvaluationResults, metric: str, mode: AnswerMode | None = None
         mode=mode,
         baseline_name=best[0] if best else None,
         baseline=best[1] if best else None,
-        difference=_difference(results, "base_to_finetuned", f"{metric}{suffix}"),
+        difference=find_difference(results, "base_to_finetuned", f"{metric}{suffix}"),
         n=next(sizes, None),
         **cells,
     )
@@ -174,51 +217,20 @@ def _estimate(results: EvaluationResults, metric: str, mode: AnswerMode | None, 
     return Estimate(value=source.metrics[metric], interval=source.intervals.get(metric), n=source.n.get(metric))
 
 
-def _best_baseline(results: EvaluationResults, metric: str) -> tuple[str, Baseline] | None:
-    prefix = metric.removesuffix("_accuracy") + "_"
-    found = {name: baseline for name, baseline in results.baselines.items() if name.startswith(prefix)}
-    if not found:
-        return None
-    best = max(found, key=lambda name: found[name].value)
-    return best.removeprefix(prefix).replace("_", " "), found[best]
-
-
-def _difference(results: EvaluationResults, comparison: str, metric: str) -> Difference | None:
-    return next((entry for entry in results.significance.get(comparison, []) if entry.metric == metric), None)
-
-
-def _cells(row: SummaryRow) -> tuple[str, ...]:
+def summary_cells(row: SummaryRow) -> tuple[str, ...]:
+    """A row written out: one text for each of `COLUMNS`."""
     p_value = row.difference.p_value if row.difference else None
     return (
         row.metric + (f" ({row.mode})" if row.mode else ""),
-        f"{_text(row.metric, row.baseline.value)} ({row.baseline_name})" if row.baseline else NOTHING,
+        f"{value_text(row.metric, row.baseline.value)} ({row.baseline_name})" if row.baseline else NOTHING,
         *(
-            _text(row.metric, cell.value, cell.interval) if cell and cell.value is not None else NOTHING
+            value_text(row.metric, cell.value, cell.interval) if cell and cell.value is not None else NOTHING
             for cell in (row.base, row.control, row.finetuned)
         ),
-        _difference_text(row.difference) if row.difference else NOTHING,
+        difference_text(row.difference) if row.difference else NOTHING,
         p_text(p_value) if p_value is not None else NOTHING,
         f"{row.n:,}" if row.n else NOTHING,
     )
-
-
-def _text(metric: str, value: float, interval: Interval | None = None) -> str:
-    return (number_text if metric in NOT_SHARES else share_text)(value, interval)
-
-
-def _difference_text(difference: Difference) -> str:
-    """Signed, in percentage points for shares, e.g. '+10.5 [+7.0, +14.1]'."""
-    scale, decimals = (1, 3) if difference.metric in NOT_SHARES else (100, 1)
-    value, low, high = (
-        f"{scale * number:+z.{decimals}f}".replace("-", "−") for number in (difference.difference, *difference.interval)
-    )
-    return f"{value} [{low}, {high}]"
-
-
-def _is_significant(difference: Difference) -> bool:
-    low, high = difference.interval
-    excludes_zero = low > 0 or high < 0
-    return excludes_zero and (difference.p_value is None or difference.p_value < SIGNIFICANCE_LEVEL)
 
 
 def _spelling_sentence(results: EvaluationResults) -> str:
@@ -226,10 +238,10 @@ def _spelling_sentence(results: EvaluationResults) -> str:
     models = [model for model in (results.base_model, results.finetuned_model) if model and metric in model.metrics]
     if len(models) < 2:
         return ""
-    difference = _difference(results, "base_to_finetuned", metric)
+    difference = find_difference(results, "base_to_finetuned", metric)
     if difference is None:
         verb = "went"
-    elif not _is_significant(difference):
+    elif not is_significant(difference):
         verb = "did not change significantly, going"
     else:
         verb = "rose" if difference.difference > 0 else "fell"
@@ -243,14 +255,14 @@ def _question_sentence(
     row = _row(results, f"{question_type}_accuracy", "direct")
     if row.finetuned is None or row.finetuned.value is None:
         return ""
-    over_base = _difference(results, "base_to_finetuned", row.metric)
-    over_control = _difference(results, "control_to_finetuned", row.metric)
+    over_base = find_difference(results, "base_to_finetuned", row.metric)
+    over_control = find_difference(results, "control_to_finetuned", row.metric)
     sentence = (
         f"{question_type.replace('_', ' ').capitalize()}s {_verdict(over_base, over_control)}: the tuned model answers "
         f"{share_text(row.finetuned.value, row.finetuned.interval)} correctly"
     )
     if row.baseline:
-        sentence += f", {_standing(row.finetuned.value, row.finetuned.interval, row.baseline.value)} the "
+        sentence += f", {standing(row.finetuned.value, row.finetuned.interval, row.baseline.value)} the "
         sentence += f"{row.baseline_name} baseline ({share_text(row.baseline.value)})"
     for difference, other in ((over_base, "base model"), (over_control, "control")):
         if difference:
@@ -264,25 +276,19 @@ def _question_sentence(
 def _verdict(over_base: Difference | None, over_control: Difference | None) -> str:
     if over_base is None:
         return "were not compared with the base model"
-    if not _is_significant(over_base):
+    if not is_significant(over_base):
         return "did not change significantly"
     if over_base.difference < 0:
         return "got worse"
     if over_control is None:
         return "improved over the base model"
-    if _is_significant(over_control) and over_control.difference > 0:
+    if is_significant(over_control) and over_control.difference > 0:
         return "improved over both the base model and the control"
     return "improved over the base model but not over the control"
 
 
-def _standing(value: float, interval: Interval | None, baseline: float) -> str:
-    if value <= baseline:
-        return "at or below"
-    return "above" if interval and interval[0] > baseline else "not measurably above"
-
-
 def _change(difference: Difference) -> str:
-    points, _, interval = _difference_text(difference).partition(" ")
+    points, _, interval = difference_text(difference).partition(" ")
     text = f"{points} points {interval}"
     if difference.p_value is None:
         return text
