@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -22,6 +23,7 @@ from letterwise.cli import app
 from letterwise.config import ExperimentConfig, dump_config, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file, write_json
+from letterwise.reporting.model_card import FILE_NOTES
 from letterwise.reporting.summary import conclusion, headline_markdown
 from letterwise.results import (
     DataAudit,
@@ -41,11 +43,16 @@ from letterwise.results import (
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
-COMMANDS = {
-    name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    | {"--help"}
-    for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
-}
+
+
+def options(command: Any) -> set[str]:
+    """The options of a command, or of all commands of a group."""
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"--help"}, *(options(inner) for inner in getattr(command, "commands", {}).values()))
+
+
+GROUPS = {name: getattr(command, "commands", {}) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+COMMANDS = {name: options(command) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
 ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
 
 
@@ -122,6 +129,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for name, *arguments in typed_commands(text, "letterwise"):
         assert name in COMMANDS, f"there is no `letterwise {name}`"
+        if GROUPS[name] and arguments:
+            assert arguments[0] in GROUPS[name], f"there is no `letterwise {name} {arguments[0]}`"
         given = {argument for argument in arguments if argument.startswith("-")}
         assert given <= COMMANDS[name], f"`letterwise {name}` has no {given - COMMANDS[name]}"
         if "--config" in arguments:
@@ -140,7 +149,7 @@ def test_the_readme_shows_every_command() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_path_named_is_in_the_repository_or_in_a_run_folder(document: Path) -> None:
     in_run = {path.removeprefix("results/<run_name>/") for path in run_layout()}
-    in_run |= {Path(path).name for path in in_run} | {"adapter_config.json", "calibration.json", "tokenizer.json"}
+    in_run |= {Path(path).name for path in in_run} | {"tokenizer.json", "eval.yaml", *FILE_NOTES}
     named = re.compile(
         r"(?:src|docs|configs|tests|benchmarks)/[\w./-]*|[\w./-]+\.(?:md|ya?ml|jsonl?|py|parquet|png|toml|cff)"
     )

@@ -27,7 +27,7 @@ FLOORS = (
     {"errors"},
     {"files"},
     {"config", "results", "hardware"},
-    {"words", "tasks"},
+    {"words", "tasks", "publication"},
     {"data", "models", "reporting"},
     {"adapters"},
     {"engines"},
@@ -36,7 +36,7 @@ FLOORS = (
     {"run_environment", "doctor", "client"},
     {"run_folder"},
     {"evaluation_steps"},
-    {"pipeline"},
+    {"pipeline", "publish_cli"},
     {"cli"},
     {"__main__"},
 )

@@ -19,6 +19,7 @@ from letterwise import __version__
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import cache_folder
+from letterwise.publish_cli import app as publish_app
 from letterwise.reporting.console import Terminal
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ app = typer.Typer(
     "on? `letterwise run` answers; the other commands are its steps, each of which can be run alone.",
     rich_markup_mode="markdown",
 )
+app.add_typer(publish_app, name="publish")
 
 
 class TaskChoice(StrEnum):
