@@ -151,11 +151,17 @@ def help_texts() -> str:
     # As wide as the documents, whatever the terminal.
     plain = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     sections = []
-    for name in get_command(app).commands:  # type: ignore[attr-defined]
-        result = runner.invoke(app, [name, "--help"], prog_name="letterwise", env=plain)
+    for words in command_paths(get_command(app)):
+        result = runner.invoke(app, [*words, "--help"], prog_name="letterwise", env=plain)
         text = "\n".join(line.rstrip() for line in result.output.strip("\n").splitlines())
-        sections.append(f"## letterwise {name}\n\n```text\n{text}\n```\n")
+        sections.append(f"## letterwise {' '.join(words)}\n\n```text\n{text}\n```\n")
     return "\n".join(sections).rstrip("\n")
+
+
+def command_paths(command: Any) -> list[tuple[str, ...]]:
+    """What is typed for each command: of a group, its name and that of each of its own commands."""
+    own = getattr(command, "commands", {})
+    return [(name, *rest) for name, inner in own.items() for rest in command_paths(inner) or [()]]
 
 
 def settings_tables() -> str:
