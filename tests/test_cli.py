@@ -346,6 +346,7 @@ def test_a_broken_results_file(refused: Refused, experiment: Path) -> None:
         ("merge", "stand-alone model"),
         ("report", "final_report.pdf"),
         ("export", "formats of other tools"),
+        ("publish", "Hugging Face Hub"),
         ("doctor", "writes nothing"),
     ],
 )
@@ -359,7 +360,7 @@ def test_help_is_quick_to_come() -> None:
     """A mistake in the configuration is, too: PyTorch, which takes seconds to import, is not needed for either."""
     script = "import sys, letterwise.cli as cli\ntry: cli.main()\nfinally: print('torch' in sys.modules)"
 
-    for arguments in (["train", "--help"], ["run", "--config", "missing.yaml"]):
+    for arguments in (["train", "--help"], ["run", "--config", "missing.yaml"], ["publish", "all", "--help"]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
 
         assert done.stdout.endswith("False\n"), done.stderr
@@ -369,7 +370,8 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     letterwise()
 
     printed = capsys.readouterr()
-    for command in ("words", "data", "train", "evaluate", "transfer", "report", "export", "run", "merge", "doctor"):
+    commands = ("words", "data", "train", "evaluate", "transfer", "report", "export", "run", "merge", "publish", "doctor")
+    for command in commands:
         assert f" {command} " in printed.out + printed.err
 
 

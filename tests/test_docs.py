@@ -23,6 +23,7 @@ from letterwise.cli import app
 from letterwise.config import ExperimentConfig, dump_config, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file, write_json
+from letterwise.reporting.model_card import FILE_NOTES
 from letterwise.reporting.summary import conclusion, headline_markdown
 from letterwise.results import (
     DataAudit,
@@ -148,7 +149,7 @@ def test_the_readme_shows_every_command() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_path_named_is_in_the_repository_or_in_a_run_folder(document: Path) -> None:
     in_run = {path.removeprefix("results/<run_name>/") for path in run_layout()}
-    in_run |= {Path(path).name for path in in_run} | {"adapter_config.json", "calibration.json", "tokenizer.json"}
+    in_run |= {Path(path).name for path in in_run} | {"tokenizer.json", "eval.yaml", *FILE_NOTES}
     named = re.compile(
         r"(?:src|docs|configs|tests|benchmarks)/[\w./-]*|[\w./-]+\.(?:md|ya?ml|jsonl?|py|parquet|png|toml|cff)"
     )

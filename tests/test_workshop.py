@@ -27,7 +27,7 @@ FLOORS = (
     {"errors"},
     {"files"},
     {"config", "results", "hardware"},
-    {"words", "tasks"},
+    {"words", "tasks", "publication"},
     {"data", "models", "reporting"},
     {"adapters"},
     {"engines"},
@@ -39,6 +39,7 @@ FLOORS = (
     {"pipeline"},
     {"report_commands"},
     {"export_commands"},
+    {"publish_cli"},
     {"cli"},
     {"__main__"},
 )

@@ -19,6 +19,7 @@ from letterwise.config import load_config, override
 from letterwise.errors import LetterwiseError
 from letterwise.export_commands import add_export_commands
 from letterwise.files import cache_folder
+from letterwise.publish_cli import app as publish_app
 from letterwise.report_commands import add_report_commands
 from letterwise.reporting.console import Terminal
 
@@ -39,6 +40,7 @@ app = typer.Typer(
     "on? `letterwise run` answers; the other commands are its steps, each of which can be run alone.",
     rich_markup_mode="markdown",
 )
+app.add_typer(publish_app, name="publish")
 
 
 class TaskChoice(StrEnum):

@@ -1,0 +1,1 @@
+"""What reaches the Hugging Face Hub: bundles, their upload, and their verification."""

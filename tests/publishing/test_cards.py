@@ -1,0 +1,258 @@
+"""The model card of a bundle made of recorded results, and the checks that hold its figures together."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
+from local_hub import metadata_errors
+
+from letterwise import __version__
+from letterwise.errors import LetterwiseError
+from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions
+from letterwise.publishing.card_checks import card_text_problems, figure_problems
+from letterwise.publishing.sources import EMBEDDED_HUB_ID
+from letterwise.reporting.hub_results import eval_result_files
+from letterwise.reporting.model_card import model_card, write_model_card
+from letterwise.reporting.summary import conclusion, headline_markdown
+from letterwise.reporting.verdict import opening
+from letterwise.results import EvaluationResults, TransferResults, read_results, write_results
+
+RECORDED = Path(__file__).parents[2] / "docs" / "results" / "standard"
+SECTIONS = (
+    *("Model details", "Uses", "Bias, risks and limitations", "How to get started with the model", "Training details"),
+    *("Evaluation", "Transfer analysis", "Environmental impact", "Technical specifications", "Citation", "Glossary"),
+)
+BASE = PublishedBase(
+    kind="embedded", name="embedded", id="embedded (tiny)", revision="gguf-sha256-0", hub_id=EMBEDDED_HUB_ID
+)
+
+
+def make_bundle(folder: Path, **replaced: object) -> Bundle:
+    """A bundle's text files with the figures of the recorded run; the weights play no part here."""
+    folder.mkdir(exist_ok=True)
+    for path in RECORDED.iterdir():
+        target = folder / "figures" / path.name if path.suffix == ".png" else folder / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+    facts = {
+        "kind": "model",
+        "letterwise": __version__,
+        "repo_id": "me/speller",
+        "run_name": "standard",
+        "license": "apache-2.0",
+        "base": BASE,
+        "dataset_id": "me/words",
+        "dataset_revision": "a" * 40,
+        "usage_output": " s t r a w b e r r y",
+        "tags": ["mine"],
+    }
+    bundle = Bundle.model_validate({**facts, **replaced})
+    spelling = StoredPrediction(
+        id="test-1", task="spelling", header="Word:", body=" cat\nSpelling:", answer="c a t", generated_text=" c a t"
+    )
+    stored = StoredPredictions(max_new_tokens={"spelling": 40}, predictions=[spelling])
+    write_results(folder / "bundle.json", bundle)
+    write_results(folder / "predictions.json", stored)
+    results = read_results(folder / "evaluation_results.json", EvaluationResults)
+    (folder / ".eval_results").mkdir(exist_ok=True)
+    for name, text in eval_result_files(bundle, results, "2026-11-22T22:46:44+00:00").items():
+        (folder / ".eval_results" / name).write_text(text, encoding="utf-8")
+    write_model_card(folder)
+    return bundle
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_bundle(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def results_of(folder: Path) -> EvaluationResults:
+    return read_results(folder / "evaluation_results.json", EvaluationResults)
+
+
+def bundle_of(folder: Path) -> Bundle:
+    return read_results(folder / "bundle.json", Bundle)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def body(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
+
+
+# The text
+
+
+def test_the_card_has_every_section_and_none_is_empty(folder: Path) -> None:
+    text = body(folder)
+    assert tuple(re.findall(r"^## (.+)$", text, re.MULTILINE))[: len(SECTIONS)] == SECTIONS
+    for heading, content in re.findall(r"^(#+ [^\n]+)\n+(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL):
+        following = text.partition(heading)[2].lstrip()
+        assert content.strip() or following.startswith("#"), f"{heading} is empty"
+    assert "More Information Needed" not in text
+    assert "None" not in text.replace("None.", "")
+
+
+def test_the_card_opens_with_what_the_run_showed(folder: Path) -> None:
+    transfer = read_results(folder / "transfer.json", TransferResults)
+    first = body(folder).strip().split("\n\n")[1]
+    assert first.removeprefix("**Tuning made the model worse at inner letters and last letters.** ") == conclusion(
+        results_of(folder), transfer
+    )
+    assert headline_markdown(folder) in body(folder)
+
+
+@pytest.mark.parametrize("suffix", ["", "_spell_first"])
+def test_a_run_that_made_things_worse_says_so_first(folder: Path, suffix: str) -> None:
+    results = results_of(folder)
+    (count,) = (d for d in results.significance["base_to_finetuned"] if d.metric == f"letter_count_accuracy{suffix}")
+    count.difference, count.interval, count.p_value = -0.2, (-0.3, -0.1), 0.0001
+    write_results(folder / "evaluation_results.json", results)
+
+    first = model_card(folder).partition("\n---\n")[2].strip().split("\n\n")[1]
+
+    where = " after spelling the word" if suffix else ""
+    assert first.startswith(f"**Tuning made the model worse at letter counts{where}, inner letters and last letters.**")
+
+
+def test_a_change_that_is_not_significant_is_no_worsening(folder: Path) -> None:
+    results = results_of(folder)
+    (count,) = (d for d in results.significance["base_to_finetuned"] if d.metric == "letter_count_accuracy")
+    assert count.difference < 0
+    assert "letter counts" not in opening(results, None).partition(".")[0]
+
+
+def test_the_card_is_honest_about_the_base_weights_and_energy(folder: Path) -> None:
+    text = " ".join(body(folder).split())
+    assert "**not identical with**" in text
+    assert f"those of `{EMBEDDED_HUB_ID}`" in text
+    assert "**Energy and carbon emitted:** not measured" in text
+
+
+def test_the_example_prints_what_was_recorded(folder: Path) -> None:
+    assert "this printed:\n\n```text\n s t r a w b e r r y\n```" in body(folder)
+
+
+def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:
+    results = results_of(folder)
+    assert results.finetuned_model
+    intervals = results.finetuned_model.intervals
+    assert opening(results, None).startswith("**Tuning made the model worse at inner letters and last letters.** ")
+
+    for part in ("inner", "last"):  # as before, within the intervals
+        intervals[f"letter_position_accuracy_{part}"] = (0.0, 0.9)
+
+    assert opening(results, None) == conclusion(results, None)
+
+
+# The metadata
+
+
+def test_the_metadata_is_whole_and_the_hub_would_take_it(folder: Path) -> None:
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    data = ModelCard(text).data.to_dict()
+    assert data["language"] == "en"
+    assert data["license"] == "apache-2.0"
+    assert data["library_name"] == "peft"
+    assert data["pipeline_tag"] == "text-generation"
+    assert (data["base_model"], data["base_model_relation"]) == (EMBEDDED_HUB_ID, "adapter")
+    assert data["datasets"] == ["me/words"]
+    assert {"letterwise", "mine"} <= set(data["tags"])
+    assert data["metrics"] == ["accuracy"]
+    example = {"text": "Word: cat\nSpelling:", "output": {"text": " c a t"}}
+    assert data["widget"] == [{"example_title": "Spelling", **example}]
+    assert metadata_errors(text, "model") == []
+
+
+def test_model_index_holds_the_very_figures(folder: Path) -> None:
+    entries = ModelCard.load(folder / "README.md").data.eval_results
+    tuned = results_of(folder).finetuned_model
+    assert tuned
+    by_name = {(entry.metric_type, entry.metric_args["answer_mode"]): entry for entry in entries}
+    assert by_name["spelling_accuracy", "direct"].metric_value == tuned.metrics["spelling_accuracy"]
+    computed = results_of(folder).answer_modes["computed"]["finetuned"]
+    entry = by_name["letter_position_accuracy", "computed"]
+    assert entry.metric_value == computed.metrics["letter_position_accuracy"]
+    assert entry.metric_args["n"] == computed.n["letter_position_accuracy"]
+    assert (entry.dataset_type, entry.dataset_config, entry.dataset_split) == ("me/words", "position_count", "test")
+
+
+def test_eval_results_name_the_benchmark_tasks_of_the_dataset(folder: Path) -> None:
+    raw = yaml.safe_load((folder / ".eval_results" / "letterwise.yaml").read_text(encoding="utf-8"))
+    entries = {entry.task_id: entry for entry in parse_eval_result_entries(raw)}
+    tuned = results_of(folder).finetuned_model
+    assert tuned
+    assert set(entries) == {"spelling", "letter_count", "letter_position"}
+    assert entries["spelling"].value == tuned.metrics["spelling_accuracy"]
+    assert entries["spelling"].dataset_id == "me/words"
+    assert entries["spelling"].dataset_revision == "a" * 40
+    assert "mode direct" in str(entries["letter_count"].notes)
+    assert (folder / ".eval_results" / "letterwise_computed.yaml").is_file()
+
+
+def test_without_a_published_dataset_none_is_named(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle", dataset_id=None, dataset_revision=None)
+    assert not list((tmp_path / "bundle/.eval_results").iterdir())
+    assert "datasets" not in ModelCard.load(tmp_path / "bundle/README.md").data.to_dict()
+    assert "was not published with this model" in body(tmp_path / "bundle")
+
+
+# Figures that must agree
+
+
+def test_an_untouched_bundle_agrees(folder: Path) -> None:
+    assert card_text_problems(folder, bundle_of(folder)) == []
+    assert figure_problems(folder, bundle_of(folder)) == []
+
+
+def test_one_digit_in_the_card_is_found_and_named(folder: Path) -> None:
+    change(folder / "README.md", "| 1.1% [0.6, 2.0] | 0.4%", "| 1.1% [0.6, 2.0] | 0.9%")
+    (problem,) = card_text_problems(folder, bundle_of(folder))
+    assert re.match(r"line \d+ of README.md says '.*0\.9%.*' where the files say '.*0\.4%", problem)
+
+
+def test_one_digit_in_the_metadata_is_found_and_named(folder: Path) -> None:
+    value = repr(results_of(folder).finetuned_model.metrics["spelling_accuracy"])  # type: ignore[union-attr]
+    change(folder / "README.md", f"value: {value}\n", "value: 0.999\n")
+    (problem,) = figure_problems(folder, bundle_of(folder))
+    assert problem == f"model-index has 0.999 for spelling_accuracy (direct), evaluation_results.json {value}"
+
+
+def test_one_digit_in_eval_results_is_found_and_named(folder: Path) -> None:
+    value = repr(results_of(folder).finetuned_model.metrics["letter_count_accuracy"])  # type: ignore[union-attr]
+    change(folder / ".eval_results/letterwise.yaml", f"value: {value}\n", "value: 0.999\n")
+    (problem,) = figure_problems(folder, bundle_of(folder))
+    assert problem == f".eval_results has 0.999 for letter_count_accuracy (direct), evaluation_results.json {value}"
+
+
+def test_a_figure_left_out_is_found(folder: Path) -> None:
+    (folder / ".eval_results/letterwise_spell_first.yaml").unlink()
+    problems = figure_problems(folder, bundle_of(folder))
+    assert [".eval_results has nothing" in problem for problem in problems] == [True, True]
+
+
+def test_of_a_card_by_another_version_the_figures_are_compared(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    bundle = make_bundle(folder, letterwise="0.0.1")
+    change(folder / "README.md", "### Out-of-scope use", "### What it is not for")
+    assert card_text_problems(folder, bundle) == []
+
+    change(folder / "README.md", "53.2% [50.1, 56.3] | +52.1", "53.8% [50.1, 56.3] | +52.1")
+    (problem,) = card_text_problems(folder, bundle)
+    assert problem == "README.md has no row of spelling_accuracy (direct) with 53.2% [50.1, 56.3]"
+
+
+def test_a_bundle_without_its_results_cannot_be_written_about(folder: Path) -> None:
+    (folder / "transfer.json").unlink()
+    with pytest.raises(LetterwiseError, match=r"transfer.json does not exist"):
+        model_card(folder)
