@@ -1,4 +1,4 @@
-"""Write what is generated in deployment/: the dashboards from code, and the operator's PrometheusRule from the rules.
+"""Write what is generated in deployment/: dashboards from code, the operator's rules and the overlays' settings.
 
     python deployment/generate.py
 
@@ -22,6 +22,8 @@ from dashboards import dashboards  # noqa: E402 - it lies beside its output, whi
 from letterwise.files import write_text  # noqa: E402
 
 RULE_FILES = ("prometheus/recording_rules.yml", "alerts/model.yml", "alerts/resources.yml", "alerts/service.yml")
+IN_A_CLUSTER = {"TRUST_PROXY_HEADERS": "true"}
+"""The ingress sets X-Forwarded-For, and the network policy lets nobody past it."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -50,9 +52,19 @@ def prometheus_rule() -> str:
     return f"# Generated from deployment/monitoring by deployment/generate.py; change it there.\n{body}"
 
 
+def overlay_settings(name: str) -> str:
+    """The settings of an overlay: those of the environment file, behind a proxy."""
+    lines = (HERE / "env" / f"{name}.env").read_text(encoding="utf-8").splitlines()
+    pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    body = "".join(f"{key}={value}\n" for key, value in {**pairs, **IN_A_CLUSTER}.items())
+    return f"# Generated from deployment/env/{name}.env by deployment/generate.py; change it there.\n{body}"
+
+
 def files() -> dict[Path, str]:
     """Every generated file and what it has to hold."""
     made = {HERE / "k8s" / "components" / "operator" / "prometheusrule.yaml": prometheus_rule()}
+    for name in ("cpu", "gpu"):
+        made[HERE / "k8s" / "overlays" / name / "settings.env"] = overlay_settings(name)
     encoder = JSONEncoder(sort_keys=True, indent=2)
     for name, builder in dashboards().items():
         dashboard = builder.build()
