@@ -26,10 +26,10 @@ FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable
 COG = COLUMNS=100 NO_COLOR=1 TERM=dumb $(BIN)/cog --verbosity=1
 DOCUMENTS := $(wildcard README.md docs/*.md)
 
-.PHONY: help setup run test test-fast test-tools lint bench docs lock clean
+.PHONY: help setup run test test-fast test-tools monitoring-test image-test lint bench docs deployment lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.package ## Create .venv and install the pinned requirements and the package
 
@@ -59,14 +59,24 @@ run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=co
 test: lint test-tools ## Run every check: style, types, documents and all tests, the slow ones too
 	$(BIN)/pytest -ra --durations=10
 
-# For others than root the tests that need a browser are skipped, and say so.
+# Debian package and the program in it, for each that some tests need; elsewhere these tests are skipped, and say so.
+TEST_TOOLS := chromium:chromium prometheus:promtool prometheus-alertmanager:amtool \
+  prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose
+
 test-tools: ## Install the programs that some tests need, where this is root on Debian or Ubuntu
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+	@missing=; for tool in $(TEST_TOOLS); do command -v "$${tool#*:}" >/dev/null || missing="$$missing $${tool%:*}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
-	  chromium fonts-dejavu-core >/dev/null; fi
+	  $$missing fonts-dejavu-core >/dev/null; fi
 
 test-fast: setup ## Run the tests that take seconds
 	$(BIN)/pytest -m "not slow"
+
+monitoring-test: setup test-tools ## Break a watched service in each way, and see each alert fire, arrive once and resolve
+	$(BIN)/pytest -s tests/deployment/test_monitoring.py
+
+image-test: setup ## Build the image with buildah and ask it a question (root on Debian; buildah, debootstrap, 8 GB of disk)
+	IMAGE_TEST=1 $(BIN)/pytest -ra tests/deployment/test_image.py
 
 lint: setup ## Check style, types, and that the documents are up to date
 	$(BIN)/ruff check
@@ -79,6 +89,9 @@ bench: setup ## Run the measurements in benchmarks/
 
 docs: setup ## Write the generated parts of README.md and docs/ anew
 	$(COG) -r $(DOCUMENTS)
+
+deployment: setup ## Write the generated parts of deployment/ anew: dashboards, the operator's rules, overlays' settings
+	$(BIN)/python deployment/generate.py
 
 lock: ## Pin the newest versions that pyproject.toml allows; PyTorch stays at its pin, which is moved by hand
 	$(PYTHON) -m venv --clear $(LOCK)

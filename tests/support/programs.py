@@ -21,11 +21,8 @@ def program(name: str, package: str) -> str:
     return path
 
 
-def run(*command: object, exit_code: int = 0, **options: object) -> str:
+def run(*command: object, exit_code: int = 0, timeout: float = 120) -> str:
     """Standard output of a command; if it does not end as expected, the failure says everything that it wrote."""
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=120, check=False, **options
-    )  # type: ignore[call-overload]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == exit_code, f"{command[0]} exits with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-    output: str = done.stdout
-    return output
+    return done.stdout
