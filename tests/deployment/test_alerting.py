@@ -26,12 +26,14 @@ def rules(kind: str) -> dict[str, dict[str, Any]]:
     return {rule[kind]: rule for group in groups for rule in group["rules"] if kind in rule}
 
 
+@pytest.mark.slow
 def test_prometheus_accepts_configuration_and_rules() -> None:
     promtool = program("promtool", "Debian: prometheus")
     said = run(promtool, "check", "config", "--lint=all", "--lint-fatal", MONITORING / "prometheus" / "prometheus.yml")
     assert said.count("rules found") == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(path: Path) -> None:
     run(program("promtool", "Debian: prometheus"), "test", "rules", path)
@@ -46,6 +48,7 @@ def test_every_alert_is_tested_firing_and_silent() -> None:
     assert firing == silent == set(rules("alert"))
 
 
+@pytest.mark.slow
 def test_a_wrong_threshold_would_be_noticed(tmp_path: Path) -> None:
     """The tests of the rules can fail: with other thresholds they do."""
     promtool = program("promtool", "Debian: prometheus")
@@ -74,11 +77,13 @@ def test_every_runbook_is_there_and_none_for_an_alert_that_is_not() -> None:
     assert headings == rules("alert").keys()
 
 
+@pytest.mark.slow
 def test_alertmanager_accepts_its_configuration() -> None:
     said = run(program("amtool", "Debian: prometheus-alertmanager"), "check-config", ALERTMANAGER)
     assert "4 receivers" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("labels", "receivers"),
     [

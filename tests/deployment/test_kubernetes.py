@@ -15,6 +15,8 @@ from programs import DEPLOYMENT, program, run
 import letterwise
 from letterwise.api.settings import ServiceSettings
 
+pytestmark = pytest.mark.slow
+
 OVERLAYS = ("cpu", "gpu")
 VERSIONS = sorted({Version(name) for name in kubernetes_validate.utils.all_versions()})[-3:]
 OPERATOR = "monitoring.coreos.com/v1"

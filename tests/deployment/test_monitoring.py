@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,16 +52,71 @@ def test_every_recording_rule_records_something(watched: Any) -> None:
     assert [name for name, rule in recorded.items() if rule["health"] != "ok"] == []
 
 
-@pytest.fixture(scope="module")
-def calm(watched: Any) -> None:
-    """Nothing is wrong yet."""
-    wait_for(lambda: "LetterwiseHighErrorRate" not in watched.prometheus.firing(), "calm")
-
-
-FAULTS = {
-    "LetterwiseHighErrorRate": ({"failing": True}, ["pagerduty", "slack-service"]),
-    "LetterwiseHighLatency": ({"seconds": 0.6}, ["slack-service"]),
-    "LetterwiseSpellingAccuracyDropped": ({"wrong": 0.85, "careless": True}, ["slack-model"]),
-    "LetterwiseCorrelationFell": ({"wrong": 0.85, "careless": True}, ["slack-model"]),
-    "LetterwiseCanarySilent": ({"deaf_to_others": True}, ["slack-service"]),
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
+    "every answer is an error": (
+        {"failing": True},
+        # Once for each task.
+        {"LetterwiseHighErrorRate": 2 * ["pagerduty", "slack-service"], "LetterwiseCanarySilent": ["slack-service"]},
+    ),
+    "every answer is slow": ({"seconds": 0.6}, {"LetterwiseHighLatency": ["slack-service"]}),
+    "the adapter is degraded": (
+        {"wrong": 0.85, "careless": True},
+        {"LetterwiseSpellingAccuracyDropped": ["slack-model"], "LetterwiseCorrelationFell": ["slack-model"]},
+    ),
+    "the canary is dead": ({"deaf_to_others": True}, {"LetterwiseCanarySilent": ["slack-service"]}),
 }
+"""What is broken, and which alerts tell whom about it."""
+
+
+def tell_apart(receivers: Any, alert: str, status: str, before: dict[tuple[str, str], int]) -> list[str]:
+    """The receivers told since `before`."""
+    told: list[str] = receivers.told(alert, status)
+    return sorted(told[before.get((alert, status), 0) :])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_told_once_to_those_it_concerns_and_its_end_too(fault: str, watched: Any) -> None:
+    broken, alerts = FAULTS[fault]
+    whole = {name: getattr(watched.engine, name) for name in broken}
+    wait_for(lambda: not watched.prometheus.firing() & alerts.keys(), "calm")
+    wait_for(lambda: watched.prometheus.query(PHI), "correlation to fall from")
+    before = {(name, state): len(watched.receivers.told(name, state)) for name in alerts for state in STATES}
+    times = {"broken": time.monotonic()}
+    try:
+        for name, value in broken.items():
+            setattr(watched.engine, name, value)
+        wait_for(lambda: _told(watched, alerts, "firing", before), f"alert of: {fault}", 90)
+        times["told"] = time.monotonic()
+    finally:
+        for name, value in whole.items():
+            setattr(watched.engine, name, value)
+        times["mended"] = time.monotonic()
+    wait_for(lambda: _told(watched, alerts, "resolved", before), f"all-clear after: {fault}", 90)
+    times["resolved"] = time.monotonic()
+    print(
+        f"\n{fault}: {', '.join(alerts)}: told after {times['told'] - times['broken']:.1f} s, "
+        f"all-clear {times['resolved'] - times['mended']:.1f} s after it was mended"
+    )
+
+
+STATES = ("firing", "resolved")
+CANARY = 'source="canary", question_type="position_count", mode=~"computed|"'
+PHI = f"avg_over_time(letterwise_correlation{{{CANARY}}}[10s] offset 15s) > 0.5"
+
+
+def _told(watched: Any, alerts: dict[str, list[str]], status: str, before: dict[tuple[str, str], int]) -> bool:
+    heard = {name: tell_apart(watched.receivers, name, status, before) for name in alerts}
+    for name, receivers in heard.items():
+        assert len(receivers) <= len(alerts[name]), f"{name} was told more than once: {receivers}"
+    return heard == {name: sorted(receivers) for name, receivers in alerts.items()}
+
+
+def test_a_service_that_is_gone_is_told_and_its_return_too(watched: Any) -> None:
+    before = {("LetterwiseTargetDown", state): 0 for state in STATES}
+    alerts = {"LetterwiseTargetDown": ["pagerduty", "slack-service"]}
+    watched.stop_service()
+    try:
+        wait_for(lambda: _told(watched, alerts, "firing", before), "alert", 60)
+    finally:
+        watched.start_service()
+    wait_for(lambda: _told(watched, alerts, "resolved", before), "all-clear", 60)

@@ -57,9 +57,9 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> An
 
 @dataclass
 class BreakableEngine(ScriptedEngine):
-    """Spells about half of all words right, until something is broken."""
+    """Spells three words of four right, until something is broken."""
 
-    wrong: float = 0.45
+    wrong: float = 0.25
     """Share of words that it spells wrong."""
     careless: bool = False
     """Misses one letter only: the spelling is wrong and most answers about it are right."""

@@ -61,10 +61,10 @@ def transfer_learning() -> Dashboard:
                 "Correlation of spelling and answering",
                 "Evaluation: Spearman over the training checkpoints. Canary: phi over the words of its window. Two "
                 "measures: compare each with itself over time. Near 0 is normal for a model whose spelling does not "
-                "carry over; the brief's threshold is 0.7.",
+                "carry over; the alert's threshold is 0.7.",
                 "none",
                 {
-                    "{{source}} {{question_type}}": f"letterwise_correlation{{{sources}, "
+                    "{{source}} {{question_type}} {{mode}}": f"letterwise_correlation{{{sources}, "
                     'question_type=~"$question_type|position_count"}'
                 },
                 top=1,
