@@ -61,7 +61,9 @@ def pip_configuration() -> tuple[str, list[Path]]:
     """This machine's, as one file, and the local files that it names."""
     said = run(sys.executable, "-m", "pip", "config", "list")
     settings = dict(re.findall(r"^(?:global|:env:)\.([\w-]+)='(.*)'$", said, re.MULTILINE))
-    named = {Path(word.removeprefix("file://")) for value in settings.values() for word in value.split()}
+    words = {word for value in settings.values() for word in value.split()}
+    # An index refers to files beside it.
+    named = {Path(word.removeprefix("file://")).parent if word.startswith("file://") else Path(word) for word in words}
     lines = [f"{name} = {value}" for name, value in settings.items() if name != "no-cache-dir"]
     return "\n".join(["[global]", *lines, ""]), sorted(path for path in named if path.is_absolute() and path.exists())
 

@@ -7,18 +7,11 @@ from pathlib import Path
 
 import pytest
 from programs import DEPLOYMENT, ROOT
+from setting_names import NAMES, STANDARD
 
-from letterwise.api.settings import ServiceSettings, load_settings
+from letterwise.api.settings import load_settings
 
 FILES = sorted((DEPLOYMENT / "env").glob("*.env"))
-NAMES = [name.upper() for name in ServiceSettings.model_fields]
-STANDARD = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_TRACES_SAMPLER",
-    "OTEL_TRACES_SAMPLER_ARG",
-    "OTEL_RESOURCE_ATTRIBUTES",
-}
-"""Read by OpenTelemetry itself."""
 
 
 def pairs(path: Path) -> dict[str, str]:
