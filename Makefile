@@ -73,7 +73,7 @@ test-fast: setup ## Run the tests that take seconds
 	$(BIN)/pytest -m "not slow"
 
 monitoring-test: setup test-tools ## Break a watched service in each way, and see each alert fire, arrive once and resolve
-	$(BIN)/pytest -s tests/deployment/test_monitoring.py
+	MONITORING_TEST=1 $(BIN)/pytest -s tests/deployment/test_monitoring.py
 
 image-test: setup ## Build the image with buildah and ask it a question (root on Debian; buildah, debootstrap)
 	IMAGE_TEST=1 $(BIN)/pytest -ra tests/deployment/test_image.py

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2 as httpx
 import pytest
@@ -95,7 +96,7 @@ def real_process(model: Path, folder: Path) -> Iterator[str]:
 _SETTINGS = {name.upper() for name in ServiceSettings.model_fields}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watched(
     tiny_llama: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Watched]:
@@ -105,6 +106,8 @@ def watched(
     exporter = program("prometheus-node-exporter", "Debian: prometheus-node-exporter")
     folder = tmp_path_factory.mktemp("monitoring")
     with ExitStack() as stack:
+        # Logging belongs to the whole process, and other tests look at it.
+        stack.enter_context(patch("letterwise.api.app.configure_logging"))
         real = stack.enter_context(real_process(tiny_llama, folder))
         service = BreakableService(tiny_tokenizer)
         service.start()

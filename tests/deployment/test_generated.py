@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import yaml
-from programs import DEPLOYMENT, MONITORING
+from programs import DEPLOYMENT, MONITORING, ROOT
 
+NOTEBOOK = ROOT / "notebooks" / "transfer_learning_analysis.ipynb"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 
 
@@ -78,3 +80,9 @@ def test_dashboards_can_be_told_apart() -> None:
     titles = [load(path)["title"] for path in DASHBOARDS]
     assert titles == ["API Overview", "Model Performance", "System Resources", "Transfer Learning"]
     assert len({load(path)["uid"] for path in DASHBOARDS}) == 4
+
+
+def test_the_notebook_is_kept_without_output() -> None:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    assert [cell for cell in cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count)] == []
+    assert cells[1].metadata["tags"] == ["parameters"]

@@ -1,20 +1,28 @@
-"""Dashboards and alerts on a live Prometheus that watches real services."""
+"""Dashboards, notebook and alerts on a live Prometheus that watches real services.
+
+The faults take a minute and a half, so they are made where MONITORING_TEST is set: `make monitoring-test`.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from live_monitoring import wait_for
-from programs import MONITORING
+from nbclient import NotebookClient
+from programs import MONITORING, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+NOTEBOOK = ROOT / "notebooks" / "transfer_learning_analysis.ipynb"
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
 CHOSEN = {"$instance": ".+", "$task": ".+", "$question_type": ".+", "$__rate_interval": "10s"}
 """What Grafana puts in: everything is chosen, and the range is four looks or more."""
@@ -52,6 +60,27 @@ def test_every_recording_rule_records_something(watched: Any) -> None:
     assert [name for name, rule in recorded.items() if rule["health"] != "ok"] == []
 
 
+def test_the_notebook_says_what_prometheus_knows(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_URL", watched.prometheus.url)
+    monkeypatch.setenv("HOURS", "0.05")
+    monkeypatch.setenv("MODE", "computed")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 3
+    said = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    (shown,) = re.findall(r"^spelling: the canary is at (\d+)% now", said, re.MULTILINE)
+    (known,) = watched.prometheus.query("max_over_time(avg(letterwise_spelling_accuracy{source='canary'})[3m:1s])")
+    assert int(shown) <= 100 * float(known["value"][1]) + 1
+    assert re.search(r"^\d+ probes were answered", said)
+    assert re.search(r"^letter_position: .*(spelling over time|too little)", said, re.MULTILINE)
+    assert re.search(r"^correlation: phi is [+-]\d", said, re.MULTILINE)
+
+
+fault_wanted = pytest.mark.skipif(not os.environ.get("MONITORING_TEST"), reason="takes long: make monitoring-test")
+
 FAULTS: dict[str, tuple[dict[str, Any], dict[str, list[str]]]] = {
     "every answer is an error": (
         {"failing": True},
@@ -74,6 +103,7 @@ def tell_apart(receivers: Any, alert: str, status: str, before: dict[tuple[str, 
     return sorted(told[before.get((alert, status), 0) :])
 
 
+@fault_wanted
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_once_to_those_it_concerns_and_its_end_too(fault: str, watched: Any) -> None:
     broken, alerts = FAULTS[fault]
@@ -111,6 +141,7 @@ def _told(watched: Any, alerts: dict[str, list[str]], status: str, before: dict[
     return heard == {name: sorted(receivers) for name, receivers in alerts.items()}
 
 
+@fault_wanted
 def test_a_service_that_is_gone_is_told_and_its_return_too(watched: Any) -> None:
     before = {("LetterwiseTargetDown", state): 0 for state in STATES}
     alerts = {"LetterwiseTargetDown": ["pagerduty", "slack-service"]}
