@@ -60,13 +60,14 @@ test: lint test-tools ## Run every check: style, types, documents and all tests,
 	$(BIN)/pytest -ra --durations=10
 
 # Debian package and the program in it, for each that some tests need; elsewhere these tests are skipped, and say so.
+# RUNLEVEL keeps Debian from starting Prometheus and its kin as services.
 TEST_TOOLS := chromium:chromium prometheus:promtool prometheus-alertmanager:amtool \
   prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose
 
 test-tools: ## Install the programs that some tests need, where this is root on Debian or Ubuntu
 	@missing=; for tool in $(TEST_TOOLS); do command -v "$${tool#*:}" >/dev/null || missing="$$missing $${tool%:*}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
 	  $$missing fonts-dejavu-core >/dev/null; fi
 
 test-fast: setup ## Run the tests that take seconds

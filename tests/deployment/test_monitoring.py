@@ -16,9 +16,10 @@ from typing import Any
 
 import nbformat
 import pytest
+import yaml
 from live_monitoring import wait_for
 from nbclient import NotebookClient
-from programs import MONITORING, ROOT
+from programs import DEPLOYMENT, MONITORING, ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -58,6 +59,14 @@ def test_every_recording_rule_records_something(watched: Any) -> None:
     assert len(recorded) == 14
     assert [name for name in recorded if not watched.prometheus.query(name)] == []
     assert [name for name, rule in recorded.items() if rule["health"] != "ok"] == []
+
+
+def test_the_autoscalers_query_returns_data(watched: Any) -> None:
+    values = yaml.safe_load((DEPLOYMENT / "k8s" / "prometheus-adapter.values.yaml").read_text(encoding="utf-8"))
+    (rule,) = values["rules"]["custom"]
+    query = rule["metricsQuery"].replace("<<.GroupBy>>", "instance")
+    query = query.replace("<<.LabelMatchers>>", 'job="letterwise"')
+    assert len(watched.prometheus.query(query)) == 2
 
 
 def test_the_notebook_says_what_prometheus_knows(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
