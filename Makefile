@@ -10,6 +10,7 @@ TORCH_INDEX ?=
 CONFIG ?= configs/quick.yaml
 MODEL ?= embedded
 MINUTES ?= 10
+ADAPTER ?= checkpoints/quick/finetuned/best
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -29,10 +30,10 @@ FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable
 COG = COLUMNS=100 NO_COLOR=1 TERM=dumb $(BIN)/cog --verbosity=1
 DOCUMENTS := $(wildcard README.md docs/*.md)
 
-.PHONY: help setup run test test-fast test-tools lint bench soak docs lock clean
+.PHONY: help setup run test test-fast test-tools monitoring-test image-test lint bench bench-serve soak docs deployment lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.package ## Create .venv and install the pinned requirements and the package
 
@@ -62,15 +63,25 @@ run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=co
 test: lint test-tools ## Run every check: style, types, documents and all tests, the slow ones too
 	$(BIN)/pytest -ra --durations=10
 
-# For others than root the tests that need a browser or poppler are skipped, and say so.
+# Debian package and the program in it, for each that some tests need; elsewhere these tests are skipped, and say so.
+# RUNLEVEL keeps Debian from starting Prometheus and its kin as services.
+TEST_TOOLS := chromium:chromium poppler-utils:pdftotext prometheus:promtool prometheus-alertmanager:amtool \
+  prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose
+
 test-tools: ## Install the programs that some tests need, where this is root on Debian or Ubuntu
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  ! { command -v chromium && command -v pdftotext; } >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
-	  chromium fonts-dejavu-core poppler-utils >/dev/null; fi
+	@missing=; for tool in $(TEST_TOOLS); do command -v "$${tool#*:}" >/dev/null || missing="$$missing $${tool%:*}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
+	  $$missing fonts-dejavu-core >/dev/null; fi
 
 test-fast: setup ## Run the tests that take seconds
 	$(BIN)/pytest -m "not slow"
+
+monitoring-test: setup test-tools ## Break a watched service in each way, and see each alert fire, arrive once and resolve
+	MONITORING_TEST=1 $(BIN)/pytest -s tests/deployment/test_monitoring.py
+
+image-test: setup ## Build the image with buildah and ask it a question (root on Debian; buildah, debootstrap)
+	IMAGE_TEST=1 $(BIN)/pytest -ra tests/deployment/test_image.py
 
 lint: setup ## Check style, types, and that the documents are up to date
 	$(BIN)/ruff check
@@ -78,14 +89,30 @@ lint: setup ## Check style, types, and that the documents are up to date
 	$(BIN)/mypy
 	$(COG) --check --diff --check-fail-msg="Run 'make docs' and commit the result." $(DOCUMENTS)
 
-bench: setup ## Run the measurements in benchmarks/
-	@for script in $(filter-out %_soak.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: setup ## Run the measurements of training in benchmarks/
+	$(BIN)/python benchmarks/training_speed.py
+
+# The engines that letterwise is measured beside; the last takes minutes to compile.
+$(VENV)/.bench: $(VENV)/.package
+	@$(PIP) install -qq --constraint requirements.txt --editable '.[bench]'
+	@touch $@
+
+bench-serve: setup $(VENV)/.bench ## Measure the service: engines, the plain stack, overload, spell check (ADAPTER=), fuzzing, soak
+	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/serve.py --model $(ADAPTER)
+	$(BIN)/python benchmarks/serve_overload.py --model $(ADAPTER)
+	$(BIN)/python benchmarks/spell_check.py
+	$(BIN)/pytest tests/api/test_openapi_fuzzing.py
+	$(BIN)/python benchmarks/serve_soak.py --model $(ADAPTER) --minutes $(MINUTES)
 
 soak: setup ## Ten minutes of mixed load with faults against the service (MODEL=, MINUTES=)
 	$(BIN)/python benchmarks/serve_soak.py --model $(MODEL) --minutes $(MINUTES)
 
 docs: setup ## Write the generated parts of README.md and docs/ anew
 	$(COG) -r $(DOCUMENTS)
+
+deployment: setup ## Write the generated parts of deployment/ anew: dashboards, the operator's rules, overlays' settings
+	$(BIN)/python deployment/generate.py
 
 lock: ## Pin the newest versions that pyproject.toml allows; PyTorch stays at its pin, which is moved by hand
 	$(PYTHON) -m venv --clear $(LOCK)

@@ -1,0 +1,106 @@
+"""What docs/deployment.md and docs/monitoring.md show of the deployment: sizing, metrics, alerts and dashboards.
+
+Called from cog blocks and run by `make docs`. Knows the recorded speed of the service, its metrics and the files in
+deployment/; measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import Metric
+
+from letterwise.api.utils.figures import Figures
+from letterwise.api.utils.observability import ServiceMetrics
+from letterwise.files import read_json
+
+ROOT = Path(__file__).parents[1]
+SPEED = ROOT / "benchmarks" / "results" / "serve.json"
+"""Written by the benchmark of the service: `date`, `environment` with `cpu` and `cores`, and `rows`, each with
+`requests_per_second` and texts that say what was asked of what."""
+NOT_MEASURED = "The speed of the service is not measured yet, so there is no sizing table."
+MONITORING = ROOT / "deployment" / "monitoring"
+UTILISATION = 0.7
+"""Share of its speed that a core is planned with; the autoscaler's target."""
+LOADS = (10, 100, 1000)
+"""Requests a second that the table is for."""
+
+
+def sizing(price_per_core_hour: float) -> str:
+    """Cores for some loads, and the cost of a million answers.
+
+    Args:
+        price_per_core_hour: an assumption, in dollars; the table repeats it.
+    """
+    if not SPEED.is_file():
+        return NOT_MEASURED
+    measured = read_json(SPEED)
+    cores = measured["environment"]["cores"]
+    rows = []
+    for row in measured["rows"]:
+        of_core = row["requests_per_second"] / cores
+        needed = [f"{math.ceil(load / (of_core * UTILISATION)):,}" for load in LOADS]
+        cost = price_per_core_hour / (of_core * UTILISATION * 3600) * 1e6
+        what = ", ".join(str(value) for value in row.values() if isinstance(value, str))
+        rows.append((what, f"{of_core:,.1f}", *needed, f"{cost:,.2f}"))
+    header = ("what", "requests a second and core", *(f"cores for {load:,}/s" for load in LOADS), "$ for a million")
+    return (
+        f"{_table(header, rows)}\n\nMeasured on {measured['date']} on {cores} cores of "
+        f"{measured['environment']['cpu']}. Cores are planned with {UTILISATION:.0%} of the measured speed, which the "
+        f"autoscaler aims at, and one request is one answer. Assumed price: {price_per_core_hour:g} dollars for a core "
+        "and hour, memory included; it is the argument of `sizing` in this document's source."
+    )
+
+
+def metrics() -> str:
+    """Every metric of the service."""
+    observed = ServiceMetrics()
+    observed.observe_figures("evaluation", Figures())
+    families = sorted(observed.registry.collect(), key=lambda family: family.name)
+    own = [family for family in families if family.name.startswith("letterwise_")]
+    rows = [(f"`{_full_name(family)}`", family.type, " ".join(family.documentation.split())) for family in own]
+    return _table(("metric", "type", "meaning"), rows)
+
+
+def _full_name(family: Metric) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def alerts() -> str:
+    """Every alert, with how long it waits and how bad it is."""
+    rows = []
+    for path in sorted((MONITORING / "alerts").glob("*.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                name, labels = rule["alert"], rule["labels"]
+                task = "spelling, position_count" if "{{" in labels["task"] else labels["task"]
+                link = f"[{name}](#{name.lower()})"
+                rows.append((link, labels["severity"], task, rule["for"], _plain(rule["annotations"]["description"])))
+    return _table(("alert", "severity", "task", "after", "when"), rows)
+
+
+def _plain(text: str) -> str:
+    """Without the templates that Prometheus fills in."""
+    for template, words in (("{{ $labels.instance }}", "an instance"), ("{{ $labels.task_type }} ", "")):
+        text = text.replace(template, words)
+    return text[:1].upper() + text[1:]
+
+
+def dashboards() -> str:
+    """Every panel of every dashboard."""
+    lines = []
+    for path in sorted((MONITORING / "grafana" / "dashboards").glob("*.json")):
+        dashboard: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        rows = [(panel["title"], panel["description"]) for panel in dashboard["panels"]]
+        lines += [f"### {dashboard['title']}", "", dashboard["description"], "", _table(("panel", "shows"), rows), ""]
+    return "\n".join(lines).rstrip()
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
