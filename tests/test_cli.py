@@ -370,8 +370,8 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
     letterwise()
 
     printed = capsys.readouterr()
-    commands = ("words", "data", "train", "evaluate", "transfer", "report", "export", "run", "merge", "publish", "doctor")
-    for command in commands:
+    commands = "words data train evaluate transfer report export run merge publish doctor"
+    for command in commands.split():
         assert f" {command} " in printed.out + printed.err
 
 

@@ -29,7 +29,11 @@ class ScriptedEngine:
         return probabilities
 
     def generate(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, letter_probabilities: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        letter_probabilities: bool = False,
+        drafts: Sequence[str] | None = None,
     ) -> list[Generation]:
         raise AssertionError("a spell checker only scores")
 

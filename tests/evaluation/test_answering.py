@@ -40,7 +40,11 @@ class FakeEngine:
         self.generated: list[Prompt] = []
 
     def generate(
-        self, prompts: Sequence[Prompt], max_new_tokens: int, letter_probabilities: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        letter_probabilities: bool = False,
+        drafts: Sequence[str] | None = None,
     ) -> list[Generation]:
         self.generated.extend(prompts)
         assert max_new_tokens > 0

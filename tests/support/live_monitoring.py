@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 from zlib import crc32
 
@@ -27,7 +28,8 @@ from scripted_model import ScriptedEngine
 from letterwise.engines.engine import Generation
 from letterwise.tasks.questions import Prompt
 
-USER_WORDS = ("strawberry", "letter", "banana", "window", "orange", "mirror", "planet", "coffee")
+USER_WORDS = [f"user{''.join(letters)}" for letters in product(ascii_lowercase, repeat=3)]
+"""So many that hardly one is answered from what the service remembers; the canary's words are others."""
 HURRY = (
     (r"for: \w+", "for: 2s"),
     (r"\[(5m|1h)\]", "[10s]"),
@@ -68,10 +70,17 @@ class BreakableEngine(ScriptedEngine):
     deaf_to_others: bool = False
     """Answers users only, so that the canary gets nothing."""
 
-    def generate(self, prompts: Any, max_new_tokens: int, letter_probabilities: bool = False) -> list[Generation]:
+    def generate(
+        self, prompts: Any, max_new_tokens: int, letter_probabilities: bool = False, drafts: Any = None
+    ) -> list[Generation]:
         if self.failing or (self.deaf_to_others and not all(map(_is_of_a_user, prompts))):
             raise RuntimeError("broken on purpose")
-        return super().generate(prompts, max_new_tokens, letter_probabilities)
+        return super().generate(prompts, max_new_tokens, letter_probabilities, drafts)
+
+    def score(self, prompts: Any, candidates: Any) -> list[list[float]]:
+        if self.failing:
+            raise RuntimeError("broken on purpose")
+        return super().score(prompts, candidates)
 
     def _spell(self, word: str) -> Generation:
         if crc32(word.encode()) % 100 < 100 * self.wrong:
@@ -82,7 +91,7 @@ class BreakableEngine(ScriptedEngine):
 
 
 def _is_of_a_user(prompt: Prompt) -> bool:
-    return re.findall(r"Word: (\w+)", prompt.text)[-1] in USER_WORDS
+    return bool(re.findall(r"Word: (\w+)", prompt.text)[-1].startswith("user"))
 
 
 @dataclass
