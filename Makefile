@@ -4,6 +4,7 @@
 #   TORCH_INDEX  one more package index to look for PyTorch in (none); CONTRIBUTING.md says when it helps
 #   CONFIG       the experiment that `make run` runs (configs/quick.yaml)
 #   MODEL        what `make soak` serves (embedded), for MINUTES (10)
+#   ADAPTER      what `make bench-serve` serves (checkpoints/quick/finetuned/best, which `make run` leaves)
 
 PYTHON ?= python3
 TORCH_INDEX ?=

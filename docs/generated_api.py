@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
@@ -17,11 +16,7 @@ from pydantic.fields import FieldInfo
 from letterwise.api.app import create_app
 from letterwise.api.examples import recording
 from letterwise.api.settings import ServiceSettings
-from letterwise.files import read_json
 
-SPEED = Path(__file__).parents[1] / "benchmarks" / "results" / "serve.json"
-"""Written by the benchmark of the service: `date`, `environment` with `cpu` and `cores`, and `rows` of a table."""
-NOT_MEASURED = "The speed of the service has not been recorded yet."
 LINE = 100
 """Characters of a line of JSON, where a value can be broken."""
 
@@ -90,20 +85,6 @@ def pretty(value: Any, indent: str = "") -> str:
         parts = [pretty(one, inner) for one in value]
     first, last = "{}" if isinstance(value, dict) else "[]"
     return f"{first}\n" + ",\n".join(f"{inner}{part}" for part in parts) + f"\n{indent}{last}"
-
-
-def speed() -> str:
-    """What the benchmark of the service measured, side by side."""
-    if not SPEED.is_file():
-        return NOT_MEASURED
-    measured = read_json(SPEED)
-    rows: list[dict[str, Any]] = measured["rows"]
-    place = measured["environment"]
-    table = _table(
-        list(rows[0]),
-        [[f"{value:,}" if isinstance(value, int | float) else str(value) for value in row.values()] for row in rows],
-    )
-    return f"Measured on {measured['date']} on {place['cores']} cores of {place['cpu']}.\n\n{table}"
 
 
 def settings() -> str:

@@ -22,7 +22,7 @@ from letterwise.files import read_json
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks" / "results" / "serve.json"
 """Written by the benchmark of the service: `date`, `environment` with `cpu` and `cores`, and `rows`, each with
-`requests_per_second` and texts that say what was asked of what."""
+`stack`, `users`, `requests_per_second` and texts that say what was asked."""
 NOT_MEASURED = "The speed of the service is not measured yet, so there is no sizing table."
 MONITORING = ROOT / "deployment" / "monitoring"
 UTILISATION = 0.7
@@ -42,11 +42,13 @@ def sizing(price_per_core_hour: float) -> str:
     measured = read_json(SPEED)
     cores = measured["environment"]["cores"]
     rows = []
-    for row in measured["rows"]:
+    ours = [row for row in measured["rows"] if row["stack"] == "letterwise"]
+    busiest = max(row["users"] for row in ours)
+    for row in (row for row in ours if row["users"] == busiest):
         of_core = row["requests_per_second"] / cores
         needed = [f"{math.ceil(load / (of_core * UTILISATION)):,}" for load in LOADS]
         cost = price_per_core_hour / (of_core * UTILISATION * 3600) * 1e6
-        what = ", ".join(str(value) for value in row.values() if isinstance(value, str))
+        what = ", ".join(value for name, value in row.items() if isinstance(value, str) and name != "stack")
         rows.append((what, f"{of_core:,.1f}", *needed, f"{cost:,.2f}"))
     header = ("what", "requests a second and core", *(f"cores for {load:,}/s" for load in LOADS), "$ for a million")
     return (

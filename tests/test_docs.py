@@ -65,7 +65,9 @@ def load(name: str) -> ModuleType:
     return module
 
 
-generated, generated_api, update_results = load("generated"), load("generated_api"), load("update_results")
+generated, generated_api, generated_performance, update_results = map(
+    load, ("generated", "generated_api", "generated_performance", "update_results")
+)
 
 
 def without_cog(text: str) -> str:
@@ -210,15 +212,23 @@ def test_the_readme_asks_a_running_service(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_the_speed_of_the_service_is_shown_once_it_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generated_api, "SPEED", tmp_path / "serve.json")
-    assert generated_api.speed() == generated_api.NOT_MEASURED
-    rows = [{"stack": "plain", "requests_per_second": 1234.5}, {"stack": "letterwise", "requests_per_second": 5000}]
-    environment = {"cpu": "A Processor", "cores": 2}
-    write_json(tmp_path / "serve.json", {"date": "2026-01-02", "environment": environment, "rows": rows})
-    assert generated_api.speed() == (
-        "Measured on 2026-01-02 on 2 cores of A Processor.\n\n"
-        "| stack | requests_per_second |\n| --- | --- |\n| plain | 1,234.5 |\n| letterwise | 5,000 |"
-    )
+    monkeypatch.setattr(generated_performance, "RESULTS", tmp_path)
+    for block in ("engines", "service", "overload", "soak", "spell_check"):
+        assert getattr(generated_performance, block)() == generated_performance.NOT_MEASURED
+    times = {"requests_per_second": 1234.5, "p50_ms": 10.4, "p95_ms": 20, "p99_ms": 30, "errors": 0}
+    ratio = {"route": "letter_count", "requests_per_second_with_32_users": 6.5, "p50_of_one_user": 0.25}
+    measured = {
+        "environment": {"created": "2026-01-02T03:04:05+00:00", "cpu": "A Processor", "cores": 2},
+        "turns": 3,
+        "seconds": 10,
+        "rows": [{"stack": "letterwise", "route": "letter_count", "mode": "direct", "users": 32, **times}],
+        "ratios_to_plain_stack": [{**ratio, "p95_ms_with_32_users": 20}],
+    }
+    write_json(tmp_path / "serve.json", measured)
+    shown = generated_performance.service()
+    assert "| letterwise | letter_count | direct | 32 | 1,234.5 | 10 ms | 20 ms | 30 ms | 0 |" in shown
+    assert "6.5 times the requests per second of the plain stack with 32 users, at a p95 of 20 ms" in shown
+    assert "Measured on 2026-01-02 on 2 cores of A Processor. Medians of 3 turns of 10 s each." in shown
 
 
 def test_json_is_broken_only_where_it_does_not_fit_into_a_line() -> None:

@@ -7,7 +7,7 @@ libraries; knows nothing about time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,19 +174,30 @@ class CTranslate2:
         )  # fmt: skip
 
 
+_SILENT: Any = None
+"""llama.cpp's log, kept alive as long as the process."""
+
+
 class LlamaCpp:
     """llama.cpp with the 4-bit weights that the embedded model was made from; keeps the examples' keys."""
 
     def __init__(self, gguf: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         import llama_cpp
 
+        global _SILENT
+        _SILENT = llama_cpp.llama_log_callback(lambda level, text, data: None)
         self.api = llama_cpp
         self.tokenizer: Any = tokenizer
-        self.llama = llama_cpp.Llama(
-            str(gguf), n_ctx=8192, n_batch=2048, n_ubatch=512, n_threads=CORES, n_threads_batch=CORES, n_seq_max=34,
-            kv_unified=True, logits_all=False, verbose=False,
-        )  # fmt: skip
-        self.memory = llama_cpp.llama_get_memory(self.llama.ctx)
+        llama_cpp.llama_backend_init()
+        llama_cpp.llama_log_set(_SILENT, None)
+        self.model = llama_cpp.llama_model_load_from_file(str(gguf).encode(), llama_cpp.llama_model_default_params())
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx, parameters.n_batch, parameters.n_ubatch = 8192, 2048, 512
+        parameters.n_seq_max, parameters.kv_unified = 33, True
+        parameters.n_threads = parameters.n_threads_batch = CORES
+        self.context = llama_cpp.llama_init_from_model(self.model, parameters)
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        self.size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.batch = llama_cpp.llama_batch_init(2048, 0, 1)
         self.kept: tuple[int, ...] = ()
 
@@ -203,11 +214,11 @@ class LlamaCpp:
                 place += 1
             lasts.append(place - 1)
         self.batch.n_tokens = place
-        if self.api.llama_decode(self.llama.ctx, self.batch):
+        if self.api.llama_decode(self.context, self.batch):
             raise RuntimeError("llama.cpp could not decode the batch")
-        size = self.llama.n_vocab()
         return [
-            np.ctypeslib.as_array(self.api.llama_get_logits_ith(self.llama.ctx, last), shape=(size,)) for last in lasts
+            np.ctypeslib.as_array(self.api.llama_get_logits_ith(self.context, last), shape=(self.size,))
+            for last in lasts
         ]
 
     def _keep(self, shared: Sequence[int]) -> None:
@@ -289,6 +300,11 @@ class OnnxRuntime:
         self.wanted = dict(zip(names, range(len(names)), strict=True))
 
     def run(self, step: Any) -> Any:
+        if not step.prefix.shape[2]:
+            # Its graph takes a length of 0 in a shape for "as before", so a token stands there that nobody sees.
+            layers, heads, _, size = step.prefix.shape
+            hidden = torch.zeros(len(step.sees_own), 1, dtype=torch.bool)
+            step = replace(step, prefix=torch.zeros(layers, heads, 1, size), sees_prefix=hidden)
         past = step.past or openvino_engine.no_past(self.shape, len(step.sees_own))
         arguments = openvino_engine.arguments_of(step, past)
         feed = {name: arguments[self.wanted[name]].numpy() for name in self.names}

@@ -104,11 +104,13 @@ def test_sizing_and_cost_follow_from_what_was_measured(tmp_path: Path) -> None:
     module = generated()
     module.SPEED = tmp_path / "serve.json"
     assert module.sizing(0.05) == module.NOT_MEASURED
-    rows = [{"stack": "letterwise", "requests_per_second": 200.0}]
+    row = {"stack": "letterwise", "mode": "direct", "users": 32, "requests_per_second": 200.0}
+    rows = [row, {**row, "users": 1, "requests_per_second": 20.0}, {**row, "stack": "plain"}]
     environment = {"cpu": "A Processor", "cores": 2}
     write_json(module.SPEED, {"date": "2026-01-02", "environment": environment, "rows": rows})
     said = module.sizing(0.05)
     # 100 a second and core, planned with 70: 252,000 answers an hour for five cents.
-    assert "| letterwise | 100.0 | 1 | 2 | 15 | 0.20 |" in said
+    assert "| direct | 100.0 | 1 | 2 | 15 | 0.20 |" in said
+    assert said.count("direct") == 1
     assert "Measured on 2026-01-02 on 2 cores of A Processor." in said
     assert "Assumed price: 0.05 dollars" in said

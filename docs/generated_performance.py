@@ -1,0 +1,162 @@
+"""What docs/performance.md and docs/api.md show of the benchmarks' results.
+
+Called from cog blocks and run by `make docs`. Knows the files in benchmarks/results; measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from letterwise.files import read_json
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+NOT_MEASURED = "This has not been recorded yet."
+
+
+def _recorded(name: str) -> Any:
+    path = RESULTS / f"{name}.json"
+    return read_json(path) if path.is_file() else None
+
+
+def engines() -> str:
+    """Ways to run the model, side by side."""
+    measured = _recorded("engines")
+    if measured is None:
+        return NOT_MEASURED
+    header = ("engine", "answer alone", "answer in a batch", "spelling alone", "spelling in a batch", "same answers")
+    rows = [
+        (
+            row["engine"],
+            *(
+                f"{row[name]:,.1f} ms"
+                for name in ("answer_alone_ms", "answer_of_32_ms", "spelling_alone_ms", "spelling_of_32_ms")
+            ),
+            f"{row['agrees']} of {row['of']}",
+        )
+        for row in measured["rows"]
+    ]
+    return f"{_table(header, rows)}\n\n{_where(measured)} Medians of {measured['turns']} turns; a batch is of 32."
+
+
+def service() -> str:
+    """The service beside the plain stack."""
+    measured = _recorded("serve")
+    if measured is None:
+        return NOT_MEASURED
+    header = ("service", "route", "mode", "users", "requests/s", "p50", "p95", "p99", "errors")
+    rows = [
+        (
+            row["stack"],
+            row["route"],
+            row["mode"],
+            str(row["users"]),
+            f"{row['requests_per_second']:,.1f}",
+            *(f"{row[name]:,.0f} ms" for name in ("p50_ms", "p95_ms", "p99_ms")),
+            str(row["errors"]),
+        )
+        for row in measured["rows"]
+    ]
+    ratios = " ".join(
+        f"On {row['route']} in mode direct, {row['requests_per_second_with_32_users']:.1f} times the requests per "
+        f"second of the plain stack with 32 users, at a p95 of {row['p95_ms_with_32_users']:,.0f} ms; a single "
+        f"user's p50 is {row['p50_of_one_user']:.2f} times the plain stack's."
+        for row in measured["ratios_to_plain_stack"]
+    )
+    return (
+        f"{ratios}\n\n{_table(header, rows)}\n\n{_where(measured)} Medians of {measured['turns']} turns of "
+        f"{measured['seconds']:g} s each."
+    )
+
+
+def overload() -> str:
+    """What becomes of ten times as many requests as can be answered."""
+    measured = _recorded("serve_overload")
+    if measured is None:
+        return NOT_MEASURED
+    header = ("phase", "offered/s", "answered/s", "answered p50", "answered p95", "refused p50", "broken")
+    rows = []
+    for name, phase in measured["phases"].items():
+        answered, refused = phase["answered_ms"] or {}, phase["refused_ms"] or {}
+        rows.append(
+            (
+                name,
+                f"{phase['offered_per_second']:,.1f}",
+                f"{phase['answered_per_second']:,.1f}",
+                _ms(answered.get("p50")),
+                _ms(answered.get("p95")),
+                _ms(refused.get("p50")),
+                str(phase["broken"]),
+            )
+        )
+    return (
+        f"{_table(header, rows)}\n\nThe p95 of the accepted requests in the overload is "
+        f"{measured['p95_ratio_to_unloaded']} times that of one user with pauses, and "
+        f"{measured['p95_ratio_to_capacity']} times that of 32 users who fill the service. {_where(measured)}"
+    )
+
+
+def soak() -> str:
+    """Minutes of load with faults."""
+    measured = _recorded("serve_soak")
+    if measured is None:
+        return NOT_MEASURED
+    lives = "; ".join(
+        f"{life['slope_per_minute']:+.2f} MiB a minute"
+        for life in measured["memory_mib"]
+        if life.get("flat") is not None
+    )
+    return (
+        f"{measured['minutes']:g} minutes, {measured['clients']} clients, {measured['requests']:,} requests, "
+        f"{measured['reloads']} reloads: {measured['lost']} answers lost, "
+        f"{measured['in_flight_at_sigterm']} requests in flight when the service was told to stop, "
+        f"{len(measured['problems'])} problems. Memory: {lives or 'not told by so short a run'}. {_where(measured)}"
+    )
+
+
+def spell_check() -> str:
+    """The spell checker beside its peers."""
+    measured = _recorded("spell_check")
+    if measured is None:
+        return NOT_MEASURED
+    header = (
+        "checker",
+        "right suggestion",
+        "n",
+        "false alarms, technical words",
+        "false alarms, dictionary words",
+        "time",
+    )
+    rows = [
+        (
+            name,
+            _share(figures["top_1_accuracy"]),
+            f"{figures['top_1_accuracy']['n']:,}",
+            _share(figures["false_alarm_rate"]["corrections"]),
+            _share(figures["false_alarm_rate"]["dictionary"]),
+            f"{figures['milliseconds_per_misspelling']['wall']:,.2f} ms",
+        )
+        for name, figures in measured["variants"].items()
+    ]
+    return f"{_table(header, rows)}\n\n{_where(measured)} Brackets: 95% Wilson intervals."
+
+
+def _where(measured: Any) -> str:
+    environment = measured["environment"]
+    date = environment["created"][:10]
+    return f"Measured on {date} on {environment['cores']} cores of {environment['cpu']}."
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f} ms"
+
+
+def _share(figure: Any) -> str:
+    low, high = figure["interval"]
+    return f"{figure['value']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
