@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise.api import lifecycle
 from letterwise.api.services import canary as canary_module
+from letterwise.api.services.batching import Overloaded
 from letterwise.api.services.canary import Canary, CanaryItem, canary_items
 from letterwise.api.utils.observability import ServiceMetrics
 from letterwise.config import AnswerMode
@@ -202,6 +203,20 @@ def test_a_model_that_hangs_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert value(metrics, "canary_failures_total") == 1
     assert value(metrics, "canary_last_probe_timestamp_seconds") == 0
+
+
+def test_a_probe_refused_in_an_overload_is_counted_and_needs_no_stack_trace(caplog: pytest.LogCaptureFixture) -> None:
+    class Refused(FakeAsker):
+        async def answer(self, question: Question) -> dict[AnswerMode, str | None]:
+            raise Overloaded
+
+    metrics = ServiceMetrics()
+    probe(Canary(Refused(), ITEMS, metrics, 30, 200), 1)
+
+    assert value(metrics, "canary_failures_total") == 1
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "refused" in record.message
+    assert record.exc_info is None
 
 
 def test_it_pauses_about_the_interval_between_probes_and_runs_until_cancelled() -> None:

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
+from letterwise.api.services.batching import Overloaded
 from letterwise.api.utils.figures import Figures
 from letterwise.api.utils.observability import ServiceMetrics
 from letterwise.config import ANSWER_MODES, AnswerMode, WordsConfig
@@ -148,6 +149,10 @@ class Canary:
                 spelling = await self._asker.spell(item.word)
                 count = await self._asker.answer(item.count)
                 position = await self._asker.answer(item.position)
+        except Overloaded:
+            self._metrics.canary_failures.inc()
+            _log.warning("A canary probe was refused, because too much is waiting.")
+            return
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             # The asker may be cancelled by itself, as when the model is replaced; that must not end the canary.
