@@ -53,6 +53,8 @@ class OpenVinoRunner:
                 "INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32",
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "PERFORMANCE_HINT": "LATENCY",
+                # What it prepares for each shape of a batch would be kept for thousands of them, some megabytes each.
+                "CPU_RUNTIME_CACHE_CAPACITY": 10,
             },
         )
         self._request = compiled.create_infer_request()
