@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from letterwise.api.schemas import LetterCountBatch, LetterCountRequest, LetterPositionRequest, SpellingRequest
 from letterwise.api.utils.errors import (
@@ -402,3 +402,15 @@ def test_middlewares_leave_everything_but_http_alone(wrap: Callable[[ASGIApp], A
 
     asyncio.run(wrap(inner)({"type": kind}, receive, send))
     assert seen == [({"type": kind}, receive, send)]
+
+
+def test_a_cancelled_application_that_ends_without_a_word_is_answered_for() -> None:
+    """As where something inside takes the cancellation for the client's leaving."""
+
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    response = TestClient(RequestIdMiddleware(TimeoutMiddleware(silent, 0.01))).get("/")
+    assert response.status_code == 503
+    assert response.json()["error"] == "Timeout"

@@ -240,15 +240,16 @@ class TimeoutMiddleware:
         except TimeoutError:
             if not timer.expired():
                 raise
-            # A response that has begun cannot be replaced; the server closes its connection, as it is incomplete.
-            if not started:
-                problem = ServiceProblem(
-                    503,
-                    "Timeout",
-                    f"The request took longer than {self.seconds:g} s; ask again later.",
-                    {"Retry-After": "1", "Connection": "close"},
-                )
-                await problem_response(problem)(scope, receive, send)
+        # What is cancelled may end without a word. A response that has begun cannot be replaced; the server closes its
+        # connection, as it is incomplete.
+        if timer.expired() and not started:
+            problem = ServiceProblem(
+                503,
+                "Timeout",
+                f"The request took longer than {self.seconds:g} s; ask again later.",
+                {"Retry-After": "1", "Connection": "close"},
+            )
+            await problem_response(problem)(scope, receive, send)
 
 
 _SECURITY_HEADERS = {
