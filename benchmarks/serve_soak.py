@@ -51,8 +51,8 @@ MAX_BATCH_SIZE = 32
 MAX_BODY_BYTES = 16_384
 TIMEOUT_SECONDS = 5
 SETTLED_SECONDS = 0.25
-"""A request sent so long before SIGTERM was accepted by the service. One sent just then may find its connection closed,
-as on any HTTP/1.1 server that stops; clients repeat it."""
+"""A request whose last byte was sent so long before SIGTERM was accepted by the service. One sent just then may find its
+connection closed, as on any HTTP/1.1 server that stops; clients repeat it."""
 FLAT_SHARE, FLAT_BYTES = 0.05, 20 * 2**20
 MEASURED_LIFE_SECONDS = 120
 
@@ -103,7 +103,8 @@ class Soak:
         """When SIGTERM was sent."""
         self.back_at = float("inf")
         """When the service was ready again after it."""
-        self.in_flight: set[float] = set()
+        self.in_flight: set[str] = set()
+        """Request ids of what was sent whole and is not answered."""
 
     @property
     def away(self) -> bool:
@@ -160,27 +161,34 @@ class Soak:
         key = {"Authorization": f"Bearer {self.key}"} if ask.keyed else {}
         headers = {**key, **ask.headers, "X-Request-ID": request_id}
         content = {"content": ask.content} if ask.content is not None else {"json": ask.body} if ask.body else {}
-        sent = time.monotonic()
+        sent = float("inf")
+
+        async def trace(event: str, _: Any) -> None:
+            nonlocal sent
+            if event == "http11.send_request_body.complete":
+                sent = time.monotonic()
+                self.in_flight.add(request_id)
+
         self.outcome.requests += 1
-        self.in_flight.add(sent)
         try:
-            response = await client.request(ask.method, ask.path, headers=headers, **content)
+            response = await client.request(
+                ask.method, ask.path, headers=headers, extensions={"trace": trace}, **content
+            )
         except httpx.TransportError as error:
             self._unanswered(ask, sent, error)
             await asyncio.sleep(0.2)
             return
         finally:
-            self.in_flight.discard(sent)
+            self.in_flight.discard(request_id)
         self.outcome.statuses[ask.name][str(response.status_code)] += 1
         problem = wrong(ask, response.status_code, response.headers, response.content, request_id)
         if problem and len(self.outcome.problems) < 100:
             self.outcome.problems.append(problem)
 
     def _unanswered(self, ask: Ask, sent: float, error: httpx.TransportError) -> None:
-        settled = self.stopped_at - SETTLED_SECONDS
-        if settled <= sent <= self.back_at:
+        if self.away and sent >= self.stopped_at - SETTLED_SECONDS:
             self.outcome.cut_at_sigterm += 1
-        elif sent < settled and time.monotonic() >= self.stopped_at:
+        elif self.away:
             self.outcome.lost += 1
             self.outcome.problems.append(f"{ask.name}: lost at SIGTERM: {error!r}")
         else:

@@ -171,7 +171,7 @@ class Traffic:
                 Ask(
                     "wrong key", "POST", path, frozenset({401, 503}), right, headers={"X-API-Key": "wrong"}, keyed=False
                 ),
-                Ask("no such path", "GET", f"/{word}", frozenset({404})),
+                Ask("no such path", "GET", f"/nothing/{word}", frozenset({404})),
                 Ask("wrong method", "DELETE", path, frozenset({405})),
                 Ask("not a word", "POST", path, bad, {**right, "word": "b4nana\u0000"}),
                 Ask("10 kB word", "POST", path, bad, {**right, "word": "x" * 10_000}),

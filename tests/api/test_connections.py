@@ -20,7 +20,7 @@ async def answering(scope: object, receive: object, send: object) -> None:
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(connections, "MAX_HEAD_BYTES", 1000)
     config = uvicorn.Config(
@@ -31,9 +31,15 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()[1]
+    yield server
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    number: int = server.servers[0].sockets[0].getsockname()[1]
+    return number
 
 
 def talk(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
@@ -93,3 +99,31 @@ def test_a_head_has_a_size_whether_or_not_it_ends(port: int, end: bytes) -> None
 def test_a_body_that_comes_with_its_head_does_not_count_as_head(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5000\r\n\r\n"
     assert talk(port, head + b"x" * 5000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_stopping_server_answers_what_still_comes_in(
+    port: int, server: uvicorn.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LAST_CALL_SECONDS", 2)
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(request)
+        assert client.recv(65536).endswith(b"ok")
+        server.should_exit = True
+        while server.servers[0].is_serving():
+            time.sleep(0.01)
+        client.sendall(request)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert b"connection: close" in answer
+    assert answer.endswith(b"ok")
+
+
+def test_a_stopping_server_lets_an_idle_connection_go(port: int, server: uvicorn.Server) -> None:
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).endswith(b"ok")
+        began = time.monotonic()
+        server.should_exit = True
+        assert client.recv(1) == b""
+        assert time.monotonic() - began < 1.5  # sooner than the two seconds of any idle connection

@@ -38,24 +38,18 @@ _log = logging.getLogger(__name__)
 async def living(state: ServiceState, load: LoadModel) -> AsyncIterator[None]:
     """Keep a model in `state` while the context is open; it is loaded in the background.
 
-    SIGHUP loads it anew. A first model that cannot be loaded ends the process by SIGTERM, with the reason in
-    `state.startup_error`.
+    SIGHUP loads it anew; one that comes while a model is being loaded has it loaded once more afterwards. A first model
+    that cannot be loaded ends the process by SIGTERM, with the reason in `state.startup_error`.
     """
     async with AsyncExitStack() as stack:
         state.batcher.start()
         stack.push_async_callback(state.batcher.stop)
-        tasks = {asyncio.create_task(_begin(state, load))}
-        stack.push_async_callback(_cancel, tasks)
+        asked = asyncio.Event()
+        stack.push_async_callback(_cancel, asyncio.create_task(_begin(state, load, asked)))
         loop = asyncio.get_running_loop()
-
-        def reload() -> None:
-            task = loop.create_task(_reload(state, load))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
         # Not on Windows, nor outside the main thread.
         with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):
-            loop.add_signal_handler(signal.SIGHUP, reload)
+            loop.add_signal_handler(signal.SIGHUP, asked.set)
             stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         try:
             yield
@@ -64,13 +58,12 @@ async def living(state: ServiceState, load: LoadModel) -> AsyncIterator[None]:
             state.metrics.ready.set(0)
 
 
-async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
-    for task in list(tasks):
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-async def _begin(state: ServiceState, load: LoadModel) -> None:
+async def _begin(state: ServiceState, load: LoadModel, asked: asyncio.Event) -> None:
     try:
         await _swap(state, load)
     except Exception as error:
@@ -79,7 +72,15 @@ async def _begin(state: ServiceState, load: LoadModel) -> None:
         _log.critical(state.startup_error, exc_info=not known)
         signal.raise_signal(signal.SIGTERM)
         return
-    await _watch(state)
+    await asyncio.gather(_watch(state), _reload_when_asked(state, load, asked))
+
+
+async def _reload_when_asked(state: ServiceState, load: LoadModel, asked: asyncio.Event) -> None:
+    """Replace the model, once at a time: compiling one is not safe in several threads."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        await _reload(state, load)
 
 
 async def _reload(state: ServiceState, load: LoadModel) -> None:

@@ -1,8 +1,9 @@
 """Connections that are kept only while they make sense of themselves.
 
-uvicorn waits for ever for the head of a request, keeps however much there is of one, and answers what is not HTTP in
-plain text. Here a head has a time and a size, and refusals look like all others. Knows HTTP's framing; knows nothing
-about applications.
+uvicorn waits for ever for the head of a request, keeps however much there is of one, answers what is not HTTP in plain
+text, and closes idle connections the moment it stops, often just when the next request is on its way. Here a head has a
+time and a size, refusals look like all others, and idle connections get a last call. Knows HTTP's framing; knows
+nothing about applications.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from letterwise.api.utils.request_id import REQUEST_ID_HEADER
 HEAD_SECONDS = 10.0
 """How long the head of a request may take: request line and headers."""
 MAX_HEAD_BYTES = 32_768
+LAST_CALL_SECONDS = 0.2
+"""How long an idle connection stays open once the server stops: a request that is under way is answered."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -27,6 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: whoever connects has something to say."""
@@ -53,11 +57,29 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        if self._stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """What comes next is the head of another request; its clock starts with its first byte."""
         self._in_head, self._head_bytes = True, 0
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Close soon; what arrives before is answered."""
+        self._stopping = True
+        if self._idle:
+            asyncio.get_running_loop().call_later(LAST_CALL_SECONDS, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    @property
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._idle and not self.transport.is_closing():
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP."""
