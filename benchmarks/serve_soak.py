@@ -51,8 +51,8 @@ MAX_BATCH_SIZE = 32
 MAX_BODY_BYTES = 16_384
 TIMEOUT_SECONDS = 5
 SETTLED_SECONDS = 0.25
-"""A request whose last byte was sent so long before SIGTERM was accepted by the service. One sent just then may find its
-connection closed, as on any HTTP/1.1 server that stops; clients repeat it."""
+"""A request whose last byte was sent so long before SIGTERM was accepted by the service. One sent just then may find
+its connection closed, as on any HTTP/1.1 server that stops; clients repeat it."""
 FLAT_SHARE, FLAT_BYTES = 0.05, 20 * 2**20
 MEASURED_LIFE_SECONDS = 120
 

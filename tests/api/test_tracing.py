@@ -193,14 +193,17 @@ def run_request(**variables: str) -> str:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_when_off_the_sdk_is_not_even_imported() -> None:
     assert run_request() == "off False"
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_gone_does_not_hold_up_the_end() -> None:
     assert run_request(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9") == "on True"
 
 
+@pytest.mark.slow
 def test_when_on_a_requests_spans_reach_an_otlp_receiver() -> None:
     received: list[tuple[str, ExportTraceServiceRequest]] = []
 

@@ -21,6 +21,8 @@ from letterwise.models import BaseModel, load_model, load_tokenizer, quiet, reso
 from letterwise.tasks.questions import count_question, direct_prompt, position_question
 from letterwise.tasks.spelling import spelling_prompt
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [
     spelling_prompt("lantern").text,
     direct_prompt(count_question("lantern", "n")).text,

@@ -295,6 +295,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(
     assert curve(with_words, "finetuned") == curve(finished, "finetuned")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("finished", ["tiny_gpt2"], indirect=True)
 @pytest.mark.parametrize(
