@@ -80,6 +80,19 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_what_a_writer_keeps_to_itself_can_be_read_as_any_new_file(tmp_path: Path) -> None:
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    with atomic_path(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        for name in ("weights", "script"):
+            (temporary / name).touch()
+        (temporary / "weights").chmod(0o600)
+        (temporary / "script").chmod(0o755)
+    assert (tmp_path / "folder" / "weights").stat().st_mode == ordinary.stat().st_mode
+    assert (tmp_path / "folder" / "script").stat().st_mode & 0o777 == 0o755 | ordinary.stat().st_mode & 0o777
+
+
 def test_a_failing_block_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     (folder / "old").mkdir(parents=True)
@@ -166,3 +179,8 @@ def test_checksums(tmp_path: Path) -> None:
     assert fingerprint(first) == fingerprint(dict(reversed(first.items())))
     assert fingerprint(first) != fingerprint({**first, "a": 2})
     assert fingerprint(json.loads('{"ä": 1}')) == fingerprint({"ä": 1})
+
+
+def test_what_cannot_be_read_has_no_checksum(tmp_path: Path) -> None:
+    with pytest.raises(LetterwiseError, match=r"cannot be read: Is a directory\."):
+        sha256_file(tmp_path)

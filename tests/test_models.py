@@ -176,7 +176,7 @@ def test_an_interrupted_conversion_leaves_nothing(empty_cache: Path, monkeypatch
         (folder / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "_fetch_gguf", lambda scratch: scratch)
+    monkeypatch.setattr(models, "fetch_gguf", lambda scratch: scratch)
     monkeypatch.setattr(models, "_convert_gguf", half_converted)
     with pytest.raises(KeyboardInterrupt):
         resolve_base(EMBEDDED)
@@ -190,7 +190,7 @@ def test_the_embedded_model_is_made_once(empty_cache: Path, monkeypatch: pytest.
         folder.mkdir()
         made.append(folder)
 
-    monkeypatch.setattr(models, "_fetch_gguf", lambda scratch: scratch)
+    monkeypatch.setattr(models, "fetch_gguf", lambda scratch: scratch)
     monkeypatch.setattr(models, "_convert_gguf", convert)
     assert resolve_base(EMBEDDED) == resolve_base(EMBEDDED)
     assert len(made) == 1

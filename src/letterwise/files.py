@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = holder / path.name
         try:
             yield temporary
+            _share(temporary, holder)
             if path.is_dir() and temporary.is_dir():
                 path.replace(holder / "previous")
             temporary.replace(path)
@@ -92,6 +94,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(holder, ignore_errors=True)
+
+
+def _share(written: Path, holder: Path) -> None:
+    """Give new files the permissions that any new file has here: some writers keep theirs from everyone else."""
+    probe = holder / ".mode"
+    probe.touch()
+    usual = probe.stat().st_mode
+    for file in [written, *written.rglob("*")]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(stat.S_IMODE(file.stat().st_mode | usual))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,9 +132,16 @@ def read_json(path: Path) -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """The SHA-256 checksum of a file, in hexadecimal.
+
+    Raises:
+        LetterwiseError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise LetterwiseError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def fingerprint(value: Any) -> str:

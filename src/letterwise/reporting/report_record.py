@@ -14,8 +14,8 @@ import yaml
 
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
-from letterwise.files import read_json, sha256_file
-from letterwise.reporting.report_model import PublicationRecord
+from letterwise.files import sha256_file
+from letterwise.publication import Publication, read_publication
 from letterwise.reporting.summary import find_difference
 from letterwise.results import (
     TASKS,
@@ -30,7 +30,6 @@ from letterwise.results import (
     read_training_log,
 )
 
-PUBLICATION_FILE = "publication.json"
 """Written into the run folder by publishing, after an upload."""
 GAINS = ("spelling", "letter_count", "letter_position")
 """Keys of `control_adjusted_gain`; each repeats a difference of the evaluation."""
@@ -89,7 +88,7 @@ class RunRecord:
     transfer: TransferResults
     predictions: dict[str, pd.DataFrame]
     calibration: Calibration | None
-    publication: PublicationRecord
+    publication: Publication
     figures: dict[str, Path]
     """Those that the run drew."""
     checksums: dict[str, str]
@@ -155,7 +154,7 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
-        publication=_read_publication(folder / PUBLICATION_FILE),
+        publication=read_publication(folder),
         figures={name: path for name, place in FIGURES.items() if (path := folder / place).is_file()},
         checksums={name: sha256_file(folder / name) for name in RECORD_FILES},
         adapter_bytes=weights.stat().st_size if weights and weights.is_file() else None,
@@ -174,13 +173,3 @@ def _belong_together(results: EvaluationResults, transfer: TransferResults) -> b
     found = {key: entry.difference for key, entry in zip(GAINS, differences, strict=True) if entry}
     gains = {key: gain.value for key, gain in transfer.control_adjusted_gain.items() if gain.value is not None}
     return all(found.get(key) == gain for key, gain in gains.items())
-
-
-def _read_publication(path: Path) -> PublicationRecord:
-    """What became of the run's uploads; nothing where there were none."""
-    if not path.is_file():
-        return PublicationRecord()
-    try:
-        return PublicationRecord.model_validate(read_json(path))
-    except ValueError as error:
-        raise LetterwiseError(f"{path} does not say what became of an upload; publish again.") from error

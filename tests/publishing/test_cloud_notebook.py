@@ -1,4 +1,4 @@
-"""The notebook for cloud GPUs, executed cell by cell on the processor, at tiny scale and without publishing."""
+"""The notebook for cloud GPUs, executed cell by cell on the processor at tiny scale, publishing to a local Hub."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
+from local_hub import WRITER, LocalHub
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 pytestmark = pytest.mark.slow
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "publish_on_cloud_gpu.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "publish_on_cloud_gpu.ipynb"
 EXPERIMENT = {
     "run_name": "tiny",
     "words": {"validation_words": 12, "test_words": 12, "min_zipf": 4.5},
@@ -69,6 +70,27 @@ def test_it_trains_reports_and_keeps_a_copy_that_it_can_start_from(
     again = json.loads((second / "results/tiny/final_report.json").read_text(encoding="utf-8"))
     assert again["evaluation_results"] == report["evaluation_results"]
     assert yaml.safe_load((second / "experiment.yaml").read_text(encoding="utf-8")) == experiment
+
+
+def test_it_publishes_and_verifies(
+    execute: Execute, hub: LocalHub, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "cache"), "HF_TOKEN": WRITER}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+    names = {"MODEL_REPO": "me/tiny", "DATASET_REPO": "me/words"}
+    shown = execute(EXPERIMENT={**EXPERIMENT, "base_model": "tests/tiny-llama"}, **names)
+
+    assert "Token: the environment variable HF_TOKEN" in shown
+    assert "model me/tiny: uploaded and verified" in shown
+    assert "me/tiny: verified" in shown
+    assert WRITER not in shown
+    assert hub.repositories["model", "me/tiny"].private
+    assert {"adapter_model.safetensors", "README.md"} <= hub.files("me/tiny").keys()
+    report = json.loads((tmp_path / "results/tiny/final_report.json").read_text(encoding="utf-8"))
+    assert report["model_repository"] == f"{hub.endpoint}/me/tiny"
 
 
 def test_it_stops_with_a_reason(execute: Execute, tmp_path: Path) -> None:
