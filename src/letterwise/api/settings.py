@@ -65,7 +65,7 @@ class ServiceSettings(BaseSettings):
     """How long an idle model waits for more requests to join the first one, in milliseconds."""
     queue_size: int = Field(40, ge=1)
     """Items that may wait for the model; requests that bring more are refused with 503."""
-    max_queue_ms: float = Field(1000.0, gt=0)
+    max_queue_ms: float = Field(3000.0, gt=0)
     """A request that would wait longer than this for the model is refused with 503, in milliseconds."""
     drain_seconds: float = Field(20.0, ge=0)
     """How long requests in flight may take to finish after SIGTERM."""
