@@ -16,6 +16,7 @@ from letterwise.engines.causal_engine import CausalEngine
 from letterwise.engines.openvino_quietly import openvino
 from letterwise.engines.packed_model import PackedModel, Step, additive
 from letterwise.engines.runner import KeyShape, Output, key_shape
+from letterwise.engines.shapes import padded, unpadded
 
 _ANY = -1
 
@@ -53,20 +54,20 @@ class OpenVinoRunner:
                 "INFERENCE_PRECISION_HINT": "bf16" if narrow else "f32",
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "PERFORMANCE_HINT": "LATENCY",
-                # What it prepares for each shape of a batch would be kept for thousands of them, some megabytes each.
-                "CPU_RUNTIME_CACHE_CAPACITY": 10,
+                # What it prepares for each shape would be kept for thousands of them; these are the last batches'.
+                "CPU_RUNTIME_CACHE_CAPACITY": 300,
             },
         )
         self._request = compiled.create_infer_request()
 
     def run(self, step: Step) -> Output:
         """One forward pass."""
-        past = step.past or no_past(self._shape, len(step.sees_own))
-        arguments = arguments_of(step, past)
+        run = padded(step)
+        arguments = arguments_of(run, run.past or no_past(self._shape, len(run.sees_own)))
         results = self._request.infer([tensor.numpy() for tensor in arguments], share_inputs=True)
         # The request keeps its output tensors for the next call, so they are copied out.
         logits, *present = (torch.from_numpy(np.array(results[place])) for place in range(len(results)))
-        return Output(logits, tuple(present))
+        return unpadded(Output(logits, tuple(present)), step)
 
 
 def convert(model: PreTrainedModel, shape: KeyShape) -> openvino.Model:

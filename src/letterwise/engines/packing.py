@@ -12,9 +12,11 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from letterwise.engines.packed_model import Step
 from letterwise.engines.runner import KeyShape, Runner
+from letterwise.engines.shapes import rounded
 
 _KEPT_PREFIXES = 256
 """Some megabytes each for the examples of a small model, a twentieth of that for what follows them."""
@@ -81,9 +83,11 @@ class PrefixStore:
                 start, end = place[_joined(path[:level])]
                 sees[row, start:end] = True
         device = self.runner.device
+        length = rounded(ends[-1])
+        tail = self.shape.no_prefix(self.runner.dtype, device, length - ends[-1])
         return Rows(
-            prefix=torch.cat([self.shape.no_prefix(self.runner.dtype, device), *tensors], dim=2),
-            sees_prefix=sees.to(device),
+            prefix=torch.cat([*tensors, tail], dim=2),
+            sees_prefix=pad(sees, (0, length - ends[-1])).to(device),
             positions=torch.tensor([sum(map(len, path)) for path in paths], device=device),
             seen=torch.zeros(len(paths), 0, dtype=torch.bool, device=device),
         )

@@ -46,9 +46,9 @@ class KeyShape:
     heads: int
     size: int
 
-    def no_prefix(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """The keys and values of no tokens."""
-        return torch.zeros(2 * self.layers, self.heads, 0, self.size, dtype=dtype, device=device)
+    def no_prefix(self, dtype: torch.dtype, device: torch.device, tokens: int = 0) -> Tensor:
+        """Keys and values of a prefix that nobody sees, by default of no tokens."""
+        return torch.zeros(2 * self.layers, self.heads, tokens, self.size, dtype=dtype, device=device)
 
 
 def key_shape(model: PreTrainedModel) -> KeyShape:
