@@ -103,7 +103,9 @@ def soak() -> str:
     if measured is None:
         return NOT_MEASURED
     lives = "; ".join(
-        f"{life['slope_per_minute']:+.2f} MiB a minute"
+        f"{life['last_quarter'] / 1024:.1f} GiB in the last quarter of {life['seconds'] / 60:.0f} minutes "
+        f"({life['second_quarter'] / 1024:.1f} in the second), {life['max'] / 1024:.1f} at most, "
+        f"{'flat' if life['flat'] else 'NOT flat'}"
         for life in measured["memory_mib"]
         if life.get("flat") is not None
     )
