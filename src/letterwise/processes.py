@@ -55,6 +55,16 @@ def decided_by_main(decide: Callable[[], Result]) -> Result:
     return broadcast_object_list(found)[0] if count() > 1 else found[0]  # type: ignore[return-value]
 
 
+def one_after_another(work: Callable[[], Result]) -> Result:
+    """Let the main process do something first, then one process of each machine, then all: they may share a cache."""
+    done: list[Result] = []
+    for turn in (state().is_main_process, state().is_local_main_process, True):
+        if turn and not done:
+            done.append(work())
+        wait_for_everyone()
+    return done[0]
+
+
 def share(items: Sequence[Item]) -> Sequence[Item]:
     """This process's part of the items: as many as the others have, give or take one."""
     with state().split_between_processes(list(items)) as part:
@@ -64,3 +74,9 @@ def share(items: Sequence[Item]) -> Sequence[Item]:
 def gathered(results: Sequence[Result]) -> list[Result]:
     """The results of all processes, in the order of `share`."""
     return list(gather_object(list(results)))
+
+
+def seed_apart(seed: int, step: int) -> None:
+    """Give each process but the main one random numbers of its own, so that dropout differs between them."""
+    if not is_main():
+        torch.manual_seed((seed << 40) + (step << 16) + state().process_index)

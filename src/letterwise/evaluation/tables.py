@@ -57,7 +57,8 @@ def pair_items(table: pd.DataFrame, column: str, first: ModelRole, second: Model
     one, other = (of_model(table, role).set_index("id") for role in (first, second))
     if one.empty or other.empty:
         return None
-    if not (one.index.is_unique and other.index.is_unique and set(one.index) == set(other.index)):
+    same = one.index.equals(other.index) or set(one.index) == set(other.index)
+    if not (one.index.is_unique and other.index.is_unique and same):
         raise LetterwiseError(
             f"The predictions of {first} and {second} are not about the same items; evaluate both models again."
         )
