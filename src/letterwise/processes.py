@@ -6,6 +6,7 @@ what the launcher says. One process alone is the main process and waits for nobo
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -15,6 +16,8 @@ from typing import TypeVar
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+
+from letterwise.errors import LetterwiseError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,7 +34,23 @@ def state() -> PartialState:
         # accelerate warns and chooses by itself where nobody says how many threads a process has.
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return PartialState(cpu=on_cpu, **({"timeout": LONGEST_WAIT} if launched else {}))
+    joined = PartialState(cpu=on_cpu, **({"timeout": LONGEST_WAIT} if launched else {}))
+    atexit.register(joined.destroy_process_group)  # else PyTorch warns that nobody did
+    return joined
+
+
+def refuse_sharding() -> None:
+    """Make sure that each process is to hold the whole model.
+
+    Raises:
+        LetterwiseError: the launcher was told to shard it.
+    """
+    for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
+        if os.environ.get(variable, "").lower() == "true":
+            raise LetterwiseError(
+                f"{name} is not supported: each process holds the whole model; launch without it (accelerate launch "
+                "--multi_gpu, or torchrun)."
+            )
 
 
 def is_main() -> bool:

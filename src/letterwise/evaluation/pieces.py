@@ -20,7 +20,7 @@ from letterwise.files import atomic_path
 
 PIECE = 250
 """Items answered between two saves."""
-_ROWS_AT_A_TIME = 50_000
+_ROWS_AT_A_TIME = 10_000
 
 Rows = list[dict[str, Any]]
 
@@ -90,20 +90,23 @@ def _some_at_a_time(pieces: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Ta
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-CATEGORIES = ("model", "mode", "subset", "question_type", "word")
-"""Columns of which `read_columns` keeps each text once."""
+CATEGORIES = ("model", "mode", "subset", "question_type")
+NUMBERED = ("id", "word")
 
 
 def read_columns(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """Some columns of a table in as little memory as they need, for tables of millions of rows.
 
-    Few different texts become categories, and in the place of an id stands a number, equal where the ids are equal.
+    Texts of which there are few become categories, and in the place of an id or a word stands a number, equal where they
+    are equal.
     """
     names = list(columns)
-    table = pq.read_table(path, columns=names, read_dictionary=[name for name in CATEGORIES if name in names])
-    if "id" in names:
-        codes = table["id"].combine_chunks().dictionary_encode()
-        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-        table = table.set_column(table.schema.get_field_index("id"), "id", codes.indices)
+    categories = [name for name in CATEGORIES if name in names]
+    numbered = [name for name in NUMBERED if name in names]
+    table = pq.read_table(path, columns=names, read_dictionary=[*categories, *numbered])
+    for name in numbered:
+        codes = table[name].unify_dictionaries().chunks
+        indices = pa.chunked_array([chunk.indices for chunk in codes], pa.int32())
+        table = table.set_column(table.schema.get_field_index(name), name, indices)
     types = {pa.large_string(): pd.StringDtype(), pa.string(): pd.StringDtype()}
     return table.to_pandas(self_destruct=True, split_blocks=True, ignore_metadata=True, types_mapper=types.get)

@@ -29,8 +29,10 @@ class TrainingStep:
         """Prepare; with several processes, all have to do so.
 
         Raises:
-            LetterwiseError: the rows of a step cannot be divided evenly among the processes.
+            LetterwiseError: the rows of a step cannot be divided evenly among the processes, or the launcher was told
+                to shard the model.
         """
+        processes.refuse_sharding()
         self.packed = packed
         self.settings = settings
         self.seed = seed
