@@ -1,8 +1,8 @@
-"""What it costs to build and audit data: time and memory for 10,000 to 1,000,000 training texts, and for the target size.
+"""What it costs to build and audit data: time and memory for 10,000 to 1,000,000 training texts.
 
-Each build is a process of its own, so that its peak memory is its own, and the sizes take turns, so that a change of the
-machine's speed hits all alike. The target is 30,000 training texts and 10,000 held-out words with as many questions of
-each type, words and data together. Writes benchmarks/results/data_building.json.
+Each build is a process of its own, so that its peak memory is its own, and the sizes take turns, so that a change of
+the machine's speed hits all alike. The target is 30,000 training texts and 10,000 held-out words with as many questions
+of each type, words and data together. Writes benchmarks/results/data_building.json.
 
     python benchmarks/data_building.py --rounds 3
 """

@@ -90,15 +90,18 @@ def _some_at_a_time(pieces: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Ta
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-CATEGORIES = ("model", "mode", "subset", "question_type")
+CATEGORIES = (
+    *("model", "mode", "subset", "question_type"),
+    *("letter", "position_class", "answer", "predicted", "generated_answer"),
+)
 NUMBERED = ("id", "word")
 
 
 def read_columns(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """Some columns of a table in as little memory as they need, for tables of millions of rows.
 
-    Texts of which there are few become categories, and in the place of an id or a word stands a number, equal where they
-    are equal.
+    Texts of which there are few become categories, and in the place of an id or a word stands a number, equal where
+    they are equal.
     """
     names = list(columns)
     categories = [name for name in CATEGORIES if name in names]

@@ -25,8 +25,8 @@ _TAILS = (0.025, 0.975)
 _DRAWN_ITEMS = 500_000
 
 _COUNTED_FROM = 100_000
-"""From this many items on, how often each distinct value comes is drawn, not each item: the same distribution (a resample
-of items is multinomial over their values) for the price of the distinct values, which are few however many items."""
+"""From this many items on, how often each distinct value comes is drawn, not each item: the same distribution (a
+resample of items is multinomial over their values) for the price of the distinct values, which are few."""
 
 
 @dataclass(frozen=True)

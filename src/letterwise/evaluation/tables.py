@@ -11,6 +11,8 @@ from letterwise.config import AnswerMode
 from letterwise.errors import LetterwiseError
 from letterwise.results import ModelRole, QuestionType
 
+_ANSWERS = ["letter", "position_class", "answer", "predicted", "generated_answer"]
+
 
 def of_model(table: pd.DataFrame, role: ModelRole) -> pd.DataFrame:
     """The rows of one model, of either table."""
@@ -33,8 +35,10 @@ def in_mode(questions: pd.DataFrame, mode: AnswerMode) -> pd.DataFrame:
 
 
 def of_type(questions: pd.DataFrame, question_type: QuestionType) -> pd.DataFrame:
-    """The questions of one type."""
-    return questions[questions["question_type"] == question_type]
+    """The questions of one type, with what was asked and answered as texts, also where the table keeps categories."""
+    rows = questions[questions["question_type"] == question_type]
+    categories = rows.select_dtypes("category").columns.intersection(_ANSWERS)
+    return rows.astype(dict.fromkeys(categories, "string"))
 
 
 def count_errors(counts: pd.DataFrame) -> pd.Series[float]:
