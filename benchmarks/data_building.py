@@ -67,7 +67,6 @@ def main() -> None:
             "questions": 4 * HELD_OUT,
             "rows": rows,
             "all": {str(size): costs for size, costs in found.items()},
-            "peak_mib_of_libraries": target["peak_mib_before"],
             "target_seconds": round(target["words_seconds"] + target["data_seconds"], 2),
             "seconds_per_thousand_texts": round(1000 * float(slope), 4),
             "seconds_without_texts": round(float(start), 2),

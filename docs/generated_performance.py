@@ -185,8 +185,9 @@ def data_building() -> str:
     return (
         f"{_table(header, rows)}\n\nEach with {measured['held_out_words']:,} held-out words and "
         f"{measured['questions']:,} questions. 30,000 texts take {measured['target_seconds']:.1f} s, words included. "
-        f"A straight line, {measured['seconds_without_texts']:.1f} s and {slope:.0f} ms for each thousand texts, is off by "
-        f"{measured['largest_deviation_from_the_line']:.0%} at most. {measured['peak_mib_of_libraries']:,.0f} MiB are "
+        f"A straight line, {measured['seconds_without_texts']:.1f} s and {slope:.0f} ms for each thousand texts, "
+        f"is off by {measured['largest_deviation_from_the_line']:.0%} at most. "
+        f"{measured['rows'][0]['peak_mib_before']:,.0f} MiB are "
         f"the libraries. Medians of {measured['rounds']} rounds. {_where(measured)}"
     )
 
