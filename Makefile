@@ -90,8 +90,10 @@ lint: setup ## Check style, types, and that the documents are up to date
 	$(BIN)/mypy
 	$(COG) --check --diff --check-fail-msg="Run 'make docs' and commit the result." $(DOCUMENTS)
 
-bench: setup ## Run the measurements of training in benchmarks/
+bench: setup ## Run the measurements of training, data and evaluation in benchmarks/
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/data_building.py
+	$(BIN)/python benchmarks/evaluation_memory.py
 
 # The engines that letterwise is measured beside; the last takes minutes to compile.
 $(VENV)/.bench: $(VENV)/.package

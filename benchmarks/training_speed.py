@@ -31,7 +31,8 @@ from letterwise.files import write_json
 from letterwise.models import load_model, load_tokenizer, resolve_base
 from letterwise.run_environment import describe_environment
 from letterwise.training.state import AdapterOptimizer
-from letterwise.training.train import TrainingStep, training_rows
+from letterwise.training.step import TrainingStep
+from letterwise.training.train import training_rows
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 

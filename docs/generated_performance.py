@@ -1,4 +1,4 @@
-"""What docs/performance.md and docs/api.md show of the benchmarks' results.
+"""What docs/performance.md, docs/scaling.md and docs/api.md show of the benchmarks' results.
 
 Called from cog blocks and run by `make docs`. Knows the files in benchmarks/results; measures nothing.
 """
@@ -142,6 +142,56 @@ def spell_check() -> str:
         for name, figures in measured["variants"].items()
     ]
     return f"{_table(header, rows)}\n\n{_where(measured)} Brackets: 95% Wilson intervals."
+
+
+def evaluation_memory() -> str:
+    """What evaluating needs beside the model, by the number of words."""
+    measured = _recorded("evaluation_memory")
+    if measured is None:
+        return NOT_MEASURED
+    header = ("words", "rows of the tables", "peak memory while asking", "peak memory in all", "time")
+    rows = [
+        (
+            f"{row['words']:,}",
+            f"{row['rows']:,}",
+            f"{row['asking_peak_mib']:,.0f} MiB",
+            f"{row['peak_mib']:,.0f} MiB",
+            f"{row['seconds']:,.0f} s",
+        )
+        for row in measured["rows"]
+    ]
+    return (
+        f"{_table(header, rows)}\n\nOf this, {measured['rows'][0]['peak_mib_before']:,.0f} MiB are the libraries. "
+        f"A row more takes {measured['bytes_per_row_asking']:,.0f} bytes while asking, "
+        f"{measured['bytes_per_row_in_all']:,.0f} in all, and {measured['microseconds_per_row']:,.0f} µs. "
+        f"{_where(measured)}"
+    )
+
+
+def data_building() -> str:
+    """Time and memory of building and auditing data, by the number of texts."""
+    measured = _recorded("data_building")
+    if measured is None:
+        return NOT_MEASURED
+    header = ("training texts", "words", "data and audit", "peak memory")
+    rows = [
+        (
+            f"{row['texts']:,}",
+            f"{row['words_seconds']:.1f} s",
+            f"{row['data_seconds']:.1f} s",
+            f"{row['peak_mib']:,.0f} MiB",
+        )
+        for row in measured["rows"]
+    ]
+    slope = 1000 * measured["seconds_per_thousand_texts"]
+    return (
+        f"{_table(header, rows)}\n\nEach with {measured['held_out_words']:,} held-out words and "
+        f"{measured['questions']:,} questions. 30,000 texts take {measured['target_seconds']:.1f} s, words included. "
+        f"A straight line, {measured['seconds_without_texts']:.1f} s and {slope:.0f} ms for each thousand texts, "
+        f"is off by {measured['largest_deviation_from_the_line']:.0%} at most. "
+        f"{measured['rows'][0]['peak_mib_before']:,.0f} MiB are "
+        f"the libraries. Medians of {measured['rounds']} rounds. {_where(measured)}"
+    )
 
 
 def _where(measured: Any) -> str:

@@ -213,7 +213,7 @@ def test_the_readme_asks_a_running_service(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_the_speed_of_the_service_is_shown_once_it_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generated_performance, "RESULTS", tmp_path)
-    for block in ("engines", "service", "overload", "soak", "spell_check"):
+    for block in ("engines", "service", "overload", "soak", "spell_check", "evaluation_memory", "data_building"):
         assert getattr(generated_performance, block)() == generated_performance.NOT_MEASURED
     times = {"requests_per_second": 1234.5, "p50_ms": 10.4, "p95_ms": 20, "p99_ms": 30, "errors": 0}
     ratio = {"route": "letter_count", "requests_per_second_with_32_users": 6.5, "p50_of_one_user": 0.25}

@@ -26,7 +26,7 @@ FLOORS = (
     {"letterwise"},  # the package itself: its version
     {"errors"},
     {"files"},
-    {"config", "results", "hardware"},
+    {"config", "results", "hardware", "processes"},
     {"words", "tasks", "publication"},
     {"data", "models", "reporting"},
     {"adapters"},

@@ -10,20 +10,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
-from letterwise import hardware
+from letterwise import hardware, processes
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter
 from letterwise.config import EvaluationConfig
-from letterwise.data.build import load_data, load_questions
+from letterwise.data.build import StoredQuestions, load_data
 from letterwise.data.word_lists import read_words
 from letterwise.evaluation.calibration import calibration_errors, fit_calibration
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items
 from letterwise.evaluation.metrics import summarise
+from letterwise.evaluation.pieces import read_columns, read_table, write_table
 from letterwise.evaluation.tables import of_model
-from letterwise.files import atomic_path, fingerprint, sha256_file
+from letterwise.files import fingerprint, sha256_file
 from letterwise.models import BaseModel, load_model
-from letterwise.results import TASKS, Calibration, ModelRole, Task, read_results, write_results
+from letterwise.results import (
+    POSITION_COUNT_PREDICTION_COLUMNS,
+    QUESTION_TYPES,
+    SPELLING_PREDICTION_COLUMNS,
+    TASKS,
+    Calibration,
+    ModelRole,
+    Task,
+    read_results,
+    write_results,
+)
 from letterwise.run_folder import Run, Step, checksums_of
 
 
@@ -35,8 +48,12 @@ def calibrate_step(run: Run, adapter: Path) -> Step:
     output = adapter / CALIBRATION_FILE
 
     def work() -> None:
-        predictions = _ask(run, {"finetuned": adapter}, settings, TASKS, run.folder, "calibrating")
-        calibration = fit_calibration(predictions["spelling"], predictions["position_count"], checksum)
+        pieces = _ask(run, {"finetuned": adapter}, settings, TASKS, run.folder, "calibrating")
+        if not processes.is_main():
+            return
+        spelling = read_table(pieces["spelling"], SPELLING_PREDICTION_COLUMNS)
+        position_count = read_table(pieces["position_count"], POSITION_COUNT_PREDICTION_COLUMNS)
+        calibration = fit_calibration(spelling, position_count, checksum)
         write_results(output, calibration)
         shutil.rmtree(run.folder / _PIECES, ignore_errors=True)
         chosen = ", ".join(f"{question_type}: {mode}" for question_type, mode in calibration.default_modes.items())
@@ -44,7 +61,7 @@ def calibrate_step(run: Run, adapter: Path) -> Step:
 
     asked = settings.model_dump(exclude={"bootstrap_samples"})
     inputs = [asked, run.config.seed, checksum, checksums_of(run.folder, run.data_files)]
-    return Step("calibrate", inputs, [output], work)
+    return Step("calibrate", inputs, [output], work, shared=True)
 
 
 def evaluate_step(
@@ -71,10 +88,14 @@ def evaluate_step(
     calibration_file = tuned / CALIBRATION_FILE if tuned else None
 
     def work() -> None:
-        predictions = _ask(run, adapters, config.evaluation, tasks, folder, "evaluating")
-        for task in tasks:
-            with atomic_path(tables[task]) as temporary:
-                predictions[task].to_parquet(temporary)
+        pieces = _ask(run, adapters, config.evaluation, tasks, folder, "evaluating")
+        if not processes.is_main():
+            return
+        predictions = {}
+        for task, columns in _COLUMNS.items():
+            path = tables.get(task, folder / _PIECES / f"{task}.parquet")
+            write_table(path, pieces[task], columns)
+            predictions[task] = read_columns(path, [name for name in columns if name not in _UNMEASURED])
         tokens, _, _ = read_words(run.words_folder)
         results = summarise(
             predictions["spelling"],
@@ -104,10 +125,16 @@ def evaluate_step(
         checksums_of(run.folder, [calibration_file] if calibration_file else []),
     ]
     outputs = [folder / "evaluation_results.json", *tables.values()]
-    return Step("evaluate", inputs, outputs, work, folder)
+    return Step("evaluate", inputs, outputs, work, folder, shared=True)
 
 
 _PIECES = ".pieces"
+_COLUMNS: dict[Task, dict[str, str]] = {
+    "spelling": SPELLING_PREDICTION_COLUMNS,
+    "position_count": POSITION_COUNT_PREDICTION_COLUMNS,
+}
+_UNMEASURED = ("question", "position", "generated_text", "predicted_spelling", "spelled")
+"""Columns of which no metric is made."""
 
 
 def _ask(
@@ -117,14 +144,14 @@ def _ask(
     tasks: Sequence[Task],
     folder: Path,
     what: str,
-) -> dict[Task, pd.DataFrame]:
-    """The predictions of all models; finished pieces are kept in the folder until the caller removes them."""
+) -> dict[Task, list[Path]]:
+    """The answers of all models, in pieces that are kept in the folder until the caller removes them."""
     items = _items(run, settings)
-    spelling, answers = [], []
-    total = len(adapters) * number_of_items(items, settings, tasks)
-    with run.terminal.track(what, total) as advance:
+    answered: dict[Task, list[Path]] = {task: [] for task in TASKS}
+    mine = -(-len(adapters) * number_of_items(items, settings, tasks) // processes.count())
+    with run.terminal.track(what, mine) as advance:
         for role, adapter in adapters.items():
-            one, other = evaluate_model(
+            pieces = evaluate_model(
                 role,
                 lambda adapter=adapter: load_for_inference(run.base, adapter),  # type: ignore[misc]
                 run.tokenizer,
@@ -135,12 +162,9 @@ def _ask(
                 folder / _PIECES,
                 lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
             )
-            spelling.append(one)
-            answers.append(other)
-    return {
-        "spelling": pd.concat(spelling, ignore_index=True),
-        "position_count": pd.concat(answers, ignore_index=True),
-    }
+            answered["spelling"] += pieces.spelling
+            answered["position_count"] += pieces.position_count
+    return answered
 
 
 def _checksum(base: BaseModel, adapter: Path | None) -> str:
@@ -149,15 +173,14 @@ def _checksum(base: BaseModel, adapter: Path | None) -> str:
 
 def _items(run: Run, settings: EvaluationConfig) -> EvaluationItems:
     spelling, position_count = load_data(run.data_folder)
-    questions = load_questions(position_count[settings.split])
-    limited = [
-        question
-        for kind in ("letter_count", "letter_position")
-        for question in [q for q in questions if q.question_type == kind][: settings.limit]
-    ]
+    asked = position_count[settings.split].data.table
+    by_type = [asked.filter(pc.equal(asked["question_type"], kind))[: settings.limit] for kind in QUESTION_TYPES]
+    questions = StoredQuestions(pa.concat_tables(by_type).combine_chunks())
     trained = pd.Series(spelling["train"]["word"][:]).str.lower().drop_duplicates()
     sample = trained.sample(min(settings.training_tokens, len(trained)), random_state=run.config.seed)
-    return EvaluationItems(list(spelling[settings.split]["word"][: settings.limit]), sorted(sample), limited)
+    held_out = spelling[settings.split]
+    words = held_out.select(range(min(settings.limit or len(held_out), len(held_out))))["word"]
+    return EvaluationItems(words, sorted(sample), questions)
 
 
 def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel:

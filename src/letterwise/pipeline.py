@@ -121,7 +121,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
     if role == "control":
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)
-    return Step(f"train-{role}", inputs, [adapter / ADAPTER_WEIGHTS], work)
+    return Step(f"train-{role}", inputs, [adapter / ADAPTER_WEIGHTS], work, shared=True)
 
 
 def _steps_taken(run: Run) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from letterwise import __version__
+from letterwise import __version__, processes
 from letterwise.config import ExperimentConfig, dump_config
 from letterwise.files import fingerprint, make_folder, read_json, sha256_file, write_json, write_text
 from letterwise.models import BaseModel, load_tokenizer, resolve_base
@@ -36,6 +36,8 @@ class Step:
     """Where its record, the configuration and the environment are kept; None: the run folder."""
     measures: bool = True
     """Whether configuration and environment are kept with it; a step that only writes up what others found has none."""
+    shared: bool = False
+    """Whether all processes of a run do its work; otherwise the main one does, and the others wait."""
 
 
 class Run:
@@ -43,7 +45,7 @@ class Run:
 
     def __init__(self, config: ExperimentConfig, terminal: Terminal | None = None) -> None:
         self.config = config
-        self.terminal = terminal or Terminal()
+        self.terminal = terminal or Terminal(quiet=not processes.is_main())
         self.folder = config.run_folder
         self.words_folder = self.folder / "words"
         self.data_folder = self.folder / "data"
@@ -51,7 +53,7 @@ class Run:
     @cached_property
     def base(self) -> BaseModel:
         """The base model, fetched when first wanted."""
-        return resolve_base(self.config.base_model, self.config.revision)
+        return processes.one_after_another(lambda: resolve_base(self.config.base_model, self.config.revision))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -73,20 +75,29 @@ class Run:
         folder = step.folder or self.folder
         record = folder / ".steps" / f"{step.name}.json"
         inputs = fingerprint([__version__, step.inputs])
-        if record.is_file():
-            done = read_json(record)
-            unchanged = checksums_of(folder, step.outputs) == done["outputs"]
-            if done["inputs"] == inputs and unchanged and None not in done["outputs"].values():
-                self.terminal.say(f"{step.name}: up to date")
-                return False
+        if processes.decided_by_main(lambda: _is_done(record, inputs, folder, step)):
+            self.terminal.say(f"{step.name}: up to date")
+            return False
         self.terminal.say(f"{step.name}: …")
-        make_folder(folder)
-        if step.measures:
-            write_text(folder / "config.yaml", dump_config(self.config))
-            write_results(folder / "environment.json", describe_environment(self.config, self.base))
-        step.work()
-        write_json(record, {"inputs": inputs, "outputs": checksums_of(folder, step.outputs)})
+        if processes.is_main():
+            make_folder(folder)
+            if step.measures:
+                write_text(folder / "config.yaml", dump_config(self.config))
+                write_results(folder / "environment.json", describe_environment(self.config, self.base))
+        if step.shared or processes.is_main():
+            step.work()
+        if processes.is_main():
+            write_json(record, {"inputs": inputs, "outputs": checksums_of(folder, step.outputs)})
+        processes.wait_for_everyone()
         return True
+
+
+def _is_done(record: Path, inputs: str, folder: Path, step: Step) -> bool:
+    if not record.is_file():
+        return False
+    done = read_json(record)
+    unchanged = checksums_of(folder, step.outputs) == done["outputs"]
+    return bool(done["inputs"] == inputs and unchanged and None not in done["outputs"].values())
 
 
 def checksums_of(folder: Path, outputs: Sequence[Path]) -> dict[str, str | None]:

@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import load_data, load_questions
-from letterwise.evaluation import evaluate
+from letterwise.evaluation import pieces
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items, quick_evaluation
+from letterwise.evaluation.pieces import read_table
 from letterwise.models import BaseModel, load_model, load_tokenizer, resolve_base
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,
@@ -55,7 +56,7 @@ def items(data_folder: Path) -> EvaluationItems:
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "PIECE", 5)
+    monkeypatch.setattr(pieces, "PIECE", 5)
 
 
 @pytest.fixture
@@ -70,7 +71,11 @@ def run(
         role: ModelRole = "base",
         on_items: Callable[[int], None] = lambda finished: None,
     ) -> Tables:
-        return evaluate_model(role, load, tokenizer, items, settings, tasks, identity, tmp_path / "pieces", on_items)
+        found = evaluate_model(role, load, tokenizer, items, settings, tasks, identity, tmp_path / "pieces", on_items)
+        return (
+            read_table(found.spelling, SPELLING_PREDICTION_COLUMNS),
+            read_table(found.position_count, POSITION_COUNT_PREDICTION_COLUMNS),
+        )
 
     return run_evaluation
 
@@ -127,7 +132,7 @@ def test_finished_pieces_are_not_asked_again(run: Callable[..., Tables], tmp_pat
     pieces = len(list((tmp_path / "pieces").glob("base-*.parquet")))
     assert pieces > 10
     same(run(load=must_not_load), first)
-    assert len(list((tmp_path / "pieces").iterdir())) == pieces
+    assert len(list((tmp_path / "pieces").glob("*.parquet"))) == pieces
 
 
 def test_pieces_of_another_model_are_not_used(run: Callable[..., Tables]) -> None:

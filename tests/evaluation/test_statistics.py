@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from letterwise.evaluation import statistics
 from letterwise.evaluation.statistics import (
     Bootstrap,
     mcnemar_p_value,
@@ -227,3 +228,39 @@ def test_ratio_of_gains_is_finite_or_null(items: list[tuple[bool, ...]], seed: i
     else:
         assert estimate.interval is not None
         assert np.isfinite([estimate.value, *estimate.interval]).all()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_very_many_items_are_resampled_by_their_values_to_the_same_distribution(share: float) -> None:
+    n = 200_000
+    right = shares(round(share * n), n)
+    half_width = 1.96 * math.sqrt(share * (1 - share) / n)
+    assert mean_interval(right, BOOTSTRAP) == pytest.approx(
+        (share - half_width, share + half_width), abs=0.1 * half_width
+    )
+    # Independent halves, weighted equally; and a ratio of two shares, each with its own n.
+    low, high = mean_of_means_interval([right, shares(50, 100)], BOOTSTRAP) or (0, 0)
+    assert (low + high) / 2 == pytest.approx((share + 0.5) / 2, abs=0.01)
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 * math.sqrt(0.25 / 100), rel=0.1)
+    ratio = ratio_of_proportions(right, shares(n // 2, n), BOOTSTRAP, denominator_name="the other")
+    assert ratio.interval
+    assert ratio.value == pytest.approx(share / 0.5)
+    assert ratio.value == pytest.approx(sum(ratio.interval) / 2, rel=0.01)
+
+
+def test_very_many_clusters_are_resampled_as_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    spelled, answered = rng.random(3000) < 0.4, rng.random(3000) < 0.5
+    answered = np.where(rng.random(3000) < 0.3, spelled, answered)
+    tables = np.zeros((3000, 2, 2))
+    tables[range(3000), spelled.astype(int), answered.astype(int)] = 1
+    clusters = np.stack([np.ones(3000), answered & spelled, answered, np.ones(3000), spelled & answered, spelled], 1)
+    few = phi_coefficient(tables, BOOTSTRAP), ratio_of_gains(clusters, BOOTSTRAP, source_name="x")
+    monkeypatch.setattr(statistics, "_COUNTED_FROM", 1000)
+    many = phi_coefficient(tables, BOOTSTRAP), ratio_of_gains(clusters, BOOTSTRAP, source_name="x")
+    for one, other in zip(few, many, strict=True):
+        assert one.interval
+        assert other.interval
+        assert (one.value, one.n) == (other.value, other.n)
+        assert one.interval != other.interval, "other random numbers"
+        assert one.interval == pytest.approx(other.interval, abs=0.1 * (one.interval[1] - one.interval[0]))

@@ -194,12 +194,12 @@ INTERRUPTIONS = {
         ("letterwise.training.state.AdapterOptimizer.step", 6),  # in the control's training
     ],
     "in calibration": [
-        ("letterwise.evaluation.evaluate.atomic_path", 2),
+        ("letterwise.evaluation.pieces.atomic_path", 2),
         ("letterwise.evaluation_steps.fit_calibration", 1),
     ],
     "in evaluation": [
-        ("letterwise.evaluation.evaluate.atomic_path", 1),
-        ("letterwise.evaluation.evaluate.atomic_path", 9),  # among the tuned model's answers
+        ("letterwise.evaluation.pieces.atomic_path", 1),
+        ("letterwise.evaluation.pieces.atomic_path", 9),  # among the tuned model's answers
         ("letterwise.evaluation_steps.summarise", 1),
         ("letterwise.evaluation_steps.write_results", 1),  # predictions are written, results are not
     ],

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,10 @@ from letterwise.words.vocabulary import LetterToken, training_words
 SPLITS = ("validation", "test")
 SHORTEST_SPLIT_WORD = 4
 """Letters; of shorter words the tokenizer mostly leaves single letters."""
+ROWS_AT_A_TIME = 50_000
+"""Rows that are in memory while a file is written."""
 Item = TypeVar("Item")
+AnyRow = TypeVar("AnyRow", bound=Mapping[str, object])
 
 SPELLING_FEATURES = Features(
     {
@@ -81,24 +85,21 @@ def build_data(
     trained = training_words(tokens, frozenset(reserved))
     if not trained:
         raise LetterwiseError("No training words are left in the vocabulary; choose another tokenizer.")
-    train_rows = list(_training_rows(config, trained, uses, seed))
     questions = {
         split: make_questions(words, config.count_questions, config.position_questions, seed, split)
         for split, words in (("validation", held_out.validation), ("test", held_out.test))
     }
-    spelling = {
-        "train": train_rows,
-        "validation": _held_out_rows("validation", held_out.validation),
-        "test": _held_out_rows("test", held_out.test),
-    }
-    report = _audit(config, tokenizer, seed, trained, train_rows, held_out, questions)
     excluded = Counter(reserved[t.letters.lower()] for t in tokens if t.letters.lower() in reserved)
     with atomic_path(folder) as temporary:
-        for split, rows in spelling.items():
-            _write(temporary / "spelling" / f"{split}.parquet", rows, SPELLING_FEATURES)
+        texts = audit.TextAudit()
+        rows = _training_rows(config, trained, uses, seed)
+        _write(temporary / "spelling" / "train.parquet", rows, SPELLING_FEATURES, texts.add)
+        for split, words in (("validation", held_out.validation), ("test", held_out.test)):
+            _write(temporary / "spelling" / f"{split}.parquet", _held_out_rows(split, words), SPELLING_FEATURES)
         for split, asked in questions.items():
-            rows = [asdict(question) for question in asked]
-            _write(temporary / "position_count" / f"{split}.parquet", rows, POSITION_COUNT_FEATURES)
+            listed = ({name: getattr(question, name) for name in POSITION_COUNT_FEATURES} for question in asked)
+            _write(temporary / "position_count" / f"{split}.parquet", listed, POSITION_COUNT_FEATURES)
+        report = _audit(config, tokenizer, seed, trained, texts, held_out, questions)
     files = sorted(folder.rglob("*.parquet"))
     checksums = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
     return report.model_copy(update={"excluded_training_tokens": dict(excluded), "checksums": checksums})
@@ -171,22 +172,28 @@ def _row(identity: str, surface: str, template: SpellingTemplate, example: Spell
     }
 
 
-def _held_out_rows(split: str, words: Sequence[str]) -> list[dict[str, str]]:
+def _held_out_rows(split: str, words: Sequence[str]) -> Iterator[dict[str, str]]:
     template = SpellingTemplate("evaluation", "structured", "space", SPELLING_CONTEXT + " {letters}")
-    rows = []
     for number, word in enumerate(words):
         prompt = SPELLING_CONTEXT.replace("{word}", word)
         text = f"{prompt} {spell(word, 'space')}\n"
-        rows.append(
-            _row(f"{split}-{number:06d}", f" {word}", template, SpellingExample(text, ((len(prompt), len(text) - 1),)))
-        )
-    return rows
+        example = SpellingExample(text, ((len(prompt), len(text) - 1),))
+        yield _row(f"{split}-{number:06d}", f" {word}", template, example)
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, object]], features: Features) -> None:
+def _write(
+    path: Path,
+    rows: Iterable[AnyRow],
+    features: Features,
+    note: Callable[[Sequence[AnyRow]], None] = lambda rows: None,
+) -> None:
+    """Write rows as they come, some at a time, so that a million of them need no more memory than a few."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as stream:
-        pq.write_table(Dataset.from_list([dict(row) for row in rows], features=features).data.table, stream)
+    coming = iter(rows)
+    with path.open("wb") as stream, pq.ParquetWriter(stream, features.arrow_schema) as writer:
+        while some := list(islice(coming, ROWS_AT_A_TIME)):
+            note(some)
+            writer.write_table(pa.Table.from_pylist(some, schema=features.arrow_schema))
 
 
 def _audit(
@@ -194,11 +201,10 @@ def _audit(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     trained: Sequence[LetterToken],
-    rows: Sequence[dict[str, str]],
+    texts: audit.TextAudit,
     held_out: HeldOutWords,
     questions: dict[str, list[Question]],
 ) -> DataAudit:
-    texts = [row["text"] for row in rows]
     overlaps, leak = audit.word_overlaps(
         {
             "train": {token.letters for token in trained},
@@ -208,10 +214,8 @@ def _audit(
         }
     )
     text_overlaps, text_leak = audit.word_overlaps(
-        {"training_texts": audit.words_in(texts), "held_out": [*held_out.validation, *held_out.test]}
+        {"training_texts": texts.words, "held_out": [*held_out.validation, *held_out.test]}
     )
-    pure_texts = (row["text"] for row in rows if not row["template"].startswith("length_"))
-    violations, impure = audit.count_violations(pure_texts)
     words = [*held_out.validation, *held_out.test]
     single = sorted(
         {
@@ -221,14 +225,13 @@ def _audit(
             if len(pieces) < 2
         }
     )
-    audit.require_clean(leak or text_leak, impure, single)
-    templates = Counter(row["template"] for row in rows)
+    audit.require_clean(leak or text_leak, texts.impure_example, single)
     return DataAudit(
         seed=seed,
         n={
             "training_words": len({token.letters.lower() for token in trained}),
             "training_surface_forms": len(trained),
-            "training_texts": len(texts),
+            "training_texts": texts.n,
             "validation_words": len(held_out.validation),
             "test_words": len(held_out.test),
             **{
@@ -238,9 +241,9 @@ def _audit(
             },
         },
         overlaps={**overlaps, **text_overlaps},
-        purity_violations=violations,
+        purity_violations=texts.violations,
         single_token_held_out_words=len(single),
-        template_shares={name: round(count / len(texts), 6) for name, count in sorted(templates.items())},
+        template_shares={name: round(count / texts.n, 6) for name, count in sorted(texts.templates.items())},
         answer_distribution=audit.answer_distribution(questions),
         excluded_training_tokens={},
         checksums={},
@@ -270,3 +273,18 @@ def _read(path: Path) -> Dataset:
 def load_questions(questions: Dataset) -> list[Question]:
     """The rows of one split of `position_count` as questions."""
     return [Question(**row) for row in questions]
+
+
+class StoredQuestions(Sequence[Question]):
+    """Rows of `position_count`, made into questions when asked for: a million of them stay a small table."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [Question(**row) for row in self._rows[place].to_pylist()]
+        return Question(**self._rows.slice(range(len(self))[place], 1).to_pylist()[0])

@@ -1,41 +1,41 @@
 """Run models on held-out words and questions, and keep every answer.
 
-Work is done and saved in pieces, so that an interrupted evaluation goes on where it stopped. Knows nothing about how
-models were trained.
+Work is done and saved in pieces, so that an interrupted evaluation goes on where it stopped, processes can divide it,
+and a million words need no more memory than a thousand. Knows nothing about how models were trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from letterwise import processes
 from letterwise.config import AnswerMode, EvaluationConfig
-from letterwise.engines.engine import Engine, Generation
+from letterwise.engines.engine import Engine
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.evaluation.answering import (
-    Answer,
     answer_questions,
     computed_answer,
     spell_words,
-    spelling_confidence,
     spelling_token_limit,
 )
-from letterwise.evaluation.metrics import character_level_accuracy, levenshtein_distance
-from letterwise.files import atomic_path, fingerprint
-from letterwise.results import POSITION_COUNT_PREDICTION_COLUMNS, SPELLING_PREDICTION_COLUMNS, ModelRole, Task
+from letterwise.evaluation.metrics import character_level_accuracy
+from letterwise.evaluation.pieces import answer_in_pieces
+from letterwise.evaluation.rows import QUESTION_SCHEMA, SPELLING_SCHEMA, Subset, question_row, spelling_row
+from letterwise.evaluation.spelling_store import build_store, read_spellings
+from letterwise.files import fingerprint
+from letterwise.results import ModelRole, Task
 from letterwise.tasks.questions import Question
 from letterwise.tasks.spelling import SPELLING_CONTEXT, parse_spelling
 from letterwise.words.dictionary import tokens_in_context
 
-PIECE = 250
-"""Items answered between two saves."""
-
-Subset = Literal["held_out", "training_tokens", "questioned"]
+_ITEMS_AT_A_TIME = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,35 @@ class QuickEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationItems:
-    """What every model is asked."""
+    """What every model is asked; only slices are taken of what may be long."""
 
-    words: list[str]
+    words: Sequence[str]
     """Held-out words to spell."""
-    training_tokens: list[str]
+    training_tokens: Sequence[str]
     """Training words to spell, for `generalization`."""
-    questions: list[Question]
+    questions: Sequence[Question]
+
+    def asked_words(self) -> pa.Array:
+        """Every word that a question is about, once, sorted; as a column, which is small."""
+        starts = range(0, len(self.questions), _ITEMS_AT_A_TIME)
+        parts = (self.questions[start : start + _ITEMS_AT_A_TIME] for start in starts)
+        columns = [pa.array([question.word for question in part], pa.string()) for part in parts]
+        words = pa.chunked_array(columns, pa.string()).unique()
+        return words.take(pc.sort_indices(words))
+
+    def word_column(self) -> pa.Array:
+        """The words to spell as a column."""
+        starts = range(0, len(self.words), _ITEMS_AT_A_TIME)
+        columns = [pa.array(self.words[start : start + _ITEMS_AT_A_TIME], pa.string()) for start in starts]
+        return pa.chunked_array(columns, pa.string()).combine_chunks()
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The finished pieces of one model, in order, of each table."""
+
+    spelling: list[Path]
+    position_count: list[Path]
 
 
 def quick_evaluation(
@@ -64,22 +86,24 @@ def quick_evaluation(
     questions: Sequence[Question],
     batch_size: int,
 ) -> QuickEvaluation:
-    """Spelling accuracy by greedy decoding, and count and position accuracy in mode `direct` by scoring."""
+    """Spelling accuracy by greedy decoding, and count and position accuracy in mode `direct` by scoring.
+
+    Several processes divide the items, and all get the whole result.
+    """
     engine = TransformersEngine(model, tokenizer, batch_size)
     limit = spelling_token_limit(tokenizer, max(map(len, words)))
-    spellings = spell_words(engine, words, limit)
-    right = [parse_spelling(spelling.text) == word for spelling, word in zip(spellings, words, strict=True)]
+    share = processes.share(words)
+    spellings = processes.gathered([parse_spelling(each.text) for each in spell_words(engine, share, limit)])
+    right = [spelling == word for spelling, word in zip(spellings, words, strict=True)]
     metrics, n = {"spelling_accuracy": sum(right) / len(right)}, {"spelling_accuracy": len(right)}
-    agreement = [
-        character_level_accuracy(parse_spelling(spelling.text), word)
-        for spelling, word in zip(spellings, words, strict=True)
-    ]
+    agreement = [character_level_accuracy(spelling, word) for spelling, word in zip(spellings, words, strict=True)]
     metrics["character_level_accuracy"], n["character_level_accuracy"] = sum(agreement) / len(agreement), len(agreement)
     for kind in ("letter_count", "letter_position"):
         asked = [question for question in questions if question.question_type == kind]
         if asked:
-            answers = answer_questions(engine, asked, "direct", {}, generate=False)
-            correct = sum(a.predicted == q.answer for a, q in zip(answers, asked, strict=True))
+            answers = answer_questions(engine, processes.share(asked), "direct", {}, generate=False)
+            predicted = processes.gathered([answer.predicted for answer in answers])
+            correct = sum(answer == question.answer for answer, question in zip(predicted, asked, strict=True))
             metrics[f"{kind}_accuracy"], n[f"{kind}_accuracy"] = correct / len(asked), len(asked)
     return QuickEvaluation(metrics, n)
 
@@ -94,8 +118,8 @@ def evaluate_model(
     identity: str,
     pieces_folder: Path,
     on_items: Callable[[int], None] = lambda finished: None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ask one model everything.
+) -> Answered:
+    """Ask one model everything; several processes divide the work, and all come back when it is done.
 
     Args:
         role: base, finetuned or control.
@@ -105,49 +129,66 @@ def evaluate_model(
         settings: modes and batch size.
         tasks: 'spelling', 'position_count' or both.
         identity: fingerprint of the model; saved answers of another model are not used.
-        pieces_folder: where finished pieces are kept until all is done.
-        on_items: called with the number of items just finished or found finished.
+        pieces_folder: where finished pieces are kept until all is done; several processes have to share it.
+        on_items: called with the number of items that this process just finished or found finished.
 
     Returns:
-        The rows of ``spelling/predictions.parquet`` and of ``position_count/predictions.parquet``.
+        The pieces of ``spelling/predictions.parquet`` and of ``position_count/predictions.parquet``.
     """
     session = _Session(role, load, tokenizer, settings, identity, pieces_folder, on_items)
-    spelling: list[pd.DataFrame] = []
-    answers: list[pd.DataFrame] = []
-    questioned_words = {question.word for question in items.questions}
+    questioned = items.asked_words() if "position_count" in tasks else pa.array([], pa.string())
     # A word has the same room in either task, so that its spelling does not depend on what else is asked.
-    longest = max(map(len, [*items.words, *questioned_words]), default=1)
+    longest = max(_longest(items.word_column()), _longest(items.asked_words()), 1)
+    spelled: list[Path] = []  # what the answer modes read
+    shown: list[Path] = []
     if "spelling" in tasks:
-        spelling.append(session.spell(items.words, "held_out", longest))
+        spelled = session.spell(items.words, "held_out", longest)
         longest_token = max(map(len, items.training_tokens), default=1)
-        spelling.append(session.spell(items.training_tokens, "training_tokens", longest_token))
-    if "position_count" in tasks:
-        asked = sorted(questioned_words - set(items.words) if "spelling" in tasks else questioned_words)
-        needs_spelling = any(mode != "direct" for mode in settings.modes)
-        if needs_spelling and asked:
-            questioned = session.spell(asked, "questioned", longest)
-            if "spelling" in tasks:
-                spelling.append(questioned)
-        answers.extend(session.answer(items.questions, mode) for mode in settings.modes)
-    return (
-        _table(spelling, SPELLING_PREDICTION_COLUMNS),
-        _table(answers, POSITION_COUNT_PREDICTION_COLUMNS),
-    )
+        shown = [*spelled, *session.spell(items.training_tokens, "training_tokens", longest_token)]
+        questioned = questioned.filter(pc.invert(pc.is_in(questioned, value_set=items.word_column())))
+    if "position_count" not in tasks:
+        return Answered(shown, [])
+    if any(mode != "direct" for mode in settings.modes):
+        others = session.spell(_Column(questioned), "questioned", longest)
+        spelled = [*spelled, *others]
+        if "spelling" in tasks:
+            shown = [*shown, *others]
+        session.keep(spelled)
+    return Answered(shown, [path for mode in settings.modes for path in session.answer(items.questions, mode)])
 
 
 def number_of_items(items: EvaluationItems, settings: EvaluationConfig, tasks: Sequence[Task]) -> int:
-    """How many items `evaluate_model` reports to `on_items` at most."""
+    """How many items `evaluate_model` reports to `on_items` at most, over all processes."""
     spelled = len(items.words) + len(items.training_tokens) if "spelling" in tasks else 0
     if "position_count" in tasks:
-        asked = {question.word for question in items.questions}
-        needs_spelling = any(mode != "direct" for mode in settings.modes)
-        spelled += len(asked - set(items.words) if "spelling" in tasks else asked) if needs_spelling else 0
+        asked = items.asked_words()
+        if "spelling" in tasks:
+            asked = asked.filter(pc.invert(pc.is_in(asked, value_set=items.word_column())))
+        spelled += len(asked) if any(mode != "direct" for mode in settings.modes) else 0
         spelled += len(items.questions) * len(settings.modes)
     return spelled
 
 
+def _longest(words: pa.Array) -> int:
+    return pc.max(pc.utf8_length(words)).as_py() or 0
+
+
+class _Column(Sequence[str]):
+    """A column of words, of which slices are taken."""
+
+    def __init__(self, words: pa.Array) -> None:
+        self._words = words
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __getitem__(self, place: Any) -> Any:
+        found = self._words[place]
+        return found.to_pylist() if isinstance(place, slice) else found.as_py()
+
+
 class _Session:
-    """One model being asked, with its spellings at hand and its finished pieces on disk."""
+    """One model being asked, with its finished pieces on disk."""
 
     def __init__(
         self,
@@ -166,7 +207,7 @@ class _Session:
         self.identity = identity
         self.folder = pieces_folder
         self.on_items = on_items
-        self.spellings: dict[str, Generation] = {}
+        self.store: Path | None = None
         self._engine: Engine | None = None
 
     @property
@@ -175,118 +216,55 @@ class _Session:
             self._engine = TransformersEngine(self.load(), self.tokenizer, self.settings.batch_size)
         return self._engine
 
-    def spell(self, words: Sequence[str], subset: Subset, longest: int) -> pd.DataFrame:
-        """Spelling rows of the words; the spellings stay at hand for the answer modes."""
+    def spell(self, words: Sequence[str], subset: Subset, longest: int) -> list[Path]:
+        """Pieces of spelling rows of the words."""
         limit = spelling_token_limit(self.tokenizer, longest)
-        lengths = [len(pieces) for pieces in tokens_in_context(self.tokenizer, SPELLING_CONTEXT, words)]
 
-        def rows(chunk: range) -> list[dict[str, Any]]:
-            asked = [words[place] for place in chunk]
+        def rows(piece: range) -> list[dict[str, Any]]:
+            asked = words[piece.start : piece.stop]
+            lengths = map(len, tokens_in_context(self.tokenizer, SPELLING_CONTEXT, asked))
+            spellings = spell_words(self.engine, asked, limit)
             return [
-                _spelling_row(self.role, subset, place, word, lengths[place], spelling)
-                for place, word, spelling in zip(chunk, asked, spell_words(self.engine, asked, limit), strict=True)
+                spelling_row(self.role, subset, place, word, n_tokens, spelling)
+                for place, word, n_tokens, spelling in zip(piece, asked, lengths, spellings, strict=True)
             ]
 
-        table = self._in_pieces([*words, subset, limit], len(words), rows)
-        if subset != "training_tokens":
-            for row in table.to_dict("records"):
-                self.spellings[row["word"]] = Generation(
-                    row["generated_text"],
-                    tuple(row["token_texts"]),
-                    tuple(dict(zip(_LETTERS_AND_OTHER, values, strict=True)) for values in row["letter_probabilities"]),
-                )
-        return table
+        def path_of(piece: range) -> Path:
+            return self._path(piece, [subset, limit, *words[piece.start : piece.stop]])
 
-    def answer(self, questions: Sequence[Question], mode: AnswerMode) -> pd.DataFrame:
-        """Rows of the questions in one mode."""
-        words = [question.word for question in questions]
-        lengths = [len(pieces) for pieces in tokens_in_context(self.tokenizer, SPELLING_CONTEXT, words)]
+        return answer_in_pieces(len(words), path_of, rows, SPELLING_SCHEMA, self.on_items)
 
-        def rows(chunk: range) -> list[dict[str, Any]]:
-            asked = [questions[place] for place in chunk]
+    def keep(self, spelled: Sequence[Path]) -> None:
+        """Have the spellings at hand for the answer modes that read them."""
+        self.store = self.folder / f"{self.role}-{fingerprint([path.name for path in spelled])}.sqlite"
+        if processes.is_main() and not self.store.is_file():
+            build_store(self.store, spelled)
+        processes.wait_for_everyone()
+
+    def answer(self, questions: Sequence[Question], mode: AnswerMode) -> list[Path]:
+        """Pieces of rows of the questions in one mode."""
+        store = None if mode == "direct" else self.store
+
+        def rows(piece: range) -> list[dict[str, Any]]:
+            asked = questions[piece.start : piece.stop]
+            words = [question.word for question in asked]
+            lengths = map(len, tokens_in_context(self.tokenizer, SPELLING_CONTEXT, words))
+            spellings = read_spellings(store, words) if store else {}
             if mode == "computed":
-                answers = [computed_answer(question, self.spellings[question.word]) for question in asked]
+                answers = [computed_answer(question, spellings[question.word]) for question in asked]
             else:
-                answers = answer_questions(self.engine, asked, mode, self.spellings)
+                answers = answer_questions(self.engine, asked, mode, spellings)
             return [
-                _question_row(self.role, mode, question, lengths[place], answer)
-                for place, question, answer in zip(chunk, asked, answers, strict=True)
+                question_row(self.role, mode, question, n_tokens, answer)
+                for question, n_tokens, answer in zip(asked, lengths, answers, strict=True)
             ]
 
-        return self._in_pieces([mode, *(question.id + question.question for question in questions)], len(words), rows)
+        def path_of(piece: range) -> Path:
+            asked = questions[piece.start : piece.stop]
+            return self._path(piece, [mode, store and store.name, *(each.id + each.question for each in asked)])
 
-    def _in_pieces(
-        self, what: Sequence[Any], total: int, rows: Callable[[range], list[dict[str, Any]]]
-    ) -> pd.DataFrame:
-        key = fingerprint([self.identity, self.role, list(what)])
-        tables = []
-        for start in range(0, total, PIECE):
-            chunk = range(start, min(start + PIECE, total))
-            path = self.folder / f"{self.role}-{key}-{start:06d}.parquet"
-            if not path.is_file():
-                answered = pd.DataFrame(rows(chunk))
-                with atomic_path(path) as temporary:
-                    answered.to_parquet(temporary)
-            tables.append(pd.read_parquet(path))
-            self.on_items(len(chunk))
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        return answer_in_pieces(len(questions), path_of, rows, QUESTION_SCHEMA, self.on_items)
 
-
-_LETTERS_AND_OTHER = [*"abcdefghijklmnopqrstuvwxyz", ""]
-
-
-def _spelling_row(
-    role: ModelRole, subset: Subset, place: int, word: str, n_tokens: int, generation: Generation
-) -> dict[str, Any]:
-    predicted = parse_spelling(generation.text)
-    truth = word.lower()
-    return {
-        "model": role,
-        "id": f"{subset}-{place:06d}",
-        "subset": subset,
-        "word": word,
-        "word_length": len(word),
-        "n_tokens": n_tokens,
-        "generated_text": generation.text,
-        "predicted_spelling": predicted,
-        "correct": predicted == truth,
-        "character_level_accuracy": character_level_accuracy(predicted, truth),
-        "levenshtein_distance": levenshtein_distance(predicted, truth),
-        "confidence": spelling_confidence(generation),
-        # Kept in the pieces only: what the computed mode needs after an interruption.
-        "token_texts": list(generation.token_texts),
-        "letter_probabilities": [
-            [step.get(letter, 0.0) for letter in _LETTERS_AND_OTHER] for step in generation.letter_probabilities
-        ],
-    }
-
-
-def _question_row(
-    role: ModelRole, mode: AnswerMode, question: Question, n_tokens: int, answer: Answer
-) -> dict[str, Any]:
-    return {
-        "model": role,
-        "mode": mode,
-        "id": question.id,
-        "question": question.question,
-        "question_type": question.question_type,
-        "word": question.word,
-        "letter": question.letter,
-        "position": question.position,
-        "position_class": question.position_class,
-        "word_length": len(question.word),
-        "n_tokens": n_tokens,
-        "answer": question.answer,
-        "predicted": answer.predicted,
-        "correct": answer.predicted == question.answer,
-        "confidence": answer.confidence,
-        "generated_text": answer.generated_text,
-        "generated_answer": answer.generated_answer,
-        "generated_correct": answer.generated_answer == question.answer,
-        "spelled": answer.spelled,
-    }
-
-
-def _table(tables: Sequence[pd.DataFrame], columns: Mapping[str, str]) -> pd.DataFrame:
-    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
-    return whole.reindex(columns=list(columns)).astype(dict(columns))
+    def _path(self, piece: range, what: list[Any]) -> Path:
+        key = fingerprint([self.identity, self.role, what])
+        return self.folder / f"{self.role}-{piece.start:07d}-{key}.parquet"

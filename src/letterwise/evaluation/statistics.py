@@ -24,6 +24,10 @@ _TAILS = (0.025, 0.975)
 # Items drawn at a time: bounds the memory of a bootstrap to some ten megabytes, whatever the number of items.
 _DRAWN_ITEMS = 500_000
 
+_COUNTED_FROM = 100_000
+"""From this many items on, how often each distinct value comes is drawn, not each item: the same distribution (a
+resample of items is multinomial over their values) for the price of the distinct values, which are few."""
+
 
 @dataclass(frozen=True)
 class Bootstrap:
@@ -46,6 +50,8 @@ class Bootstrap:
             Shape (..., samples), the resamples last.
         """
         data = [np.asarray(column, dtype=np.float64) for column in columns]
+        if max(map(len, data)) >= _COUNTED_FROM:
+            return self._by_counts(data, statistic, paired)
         result = scipy.stats.bootstrap(
             data,
             statistic,
@@ -57,6 +63,23 @@ class Bootstrap:
             rng=np.random.default_rng(self.seed),
         )
         return np.asarray(result.bootstrap_distribution, dtype=np.float64)
+
+    def _by_counts(self, data: Sequence[Floats], statistic: Callable[..., Floats], paired: bool) -> Floats:
+        """The distribution for very many items, for a statistic of means or of ratios of products of sums."""
+        rng = np.random.default_rng(self.seed)
+        samples = [np.stack(data, axis=1)] if paired else [column[:, None] for column in data]
+        tables = [np.unique(sample, axis=0, return_counts=True) for sample in samples]
+        size = max(1, _DRAWN_ITEMS // max(len(values) for values, _ in tables))
+        parts = []
+        for start in range(0, self.samples, size):
+            drawn: list[Floats] = []
+            for values, counts in tables:
+                n, distinct = counts.sum(), len(values)
+                times = rng.multinomial(n, counts / n, size=min(size, self.samples - start))
+                # Scaled so that the mean over the distinct values is the mean over the items; sums are scaled alike.
+                drawn.extend(np.moveaxis(times[:, :, None] * (values * distinct / n), -1, 0))
+            parts.append(statistic(*drawn, axis=-1))
+        return np.concatenate(parts, axis=-1)
 
 
 def wilson_interval(successes: int, n: int) -> Interval:

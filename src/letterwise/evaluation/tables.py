@@ -11,6 +11,8 @@ from letterwise.config import AnswerMode
 from letterwise.errors import LetterwiseError
 from letterwise.results import ModelRole, QuestionType
 
+_ANSWERS = ["letter", "position_class", "answer", "predicted", "generated_answer"]
+
 
 def of_model(table: pd.DataFrame, role: ModelRole) -> pd.DataFrame:
     """The rows of one model, of either table."""
@@ -33,8 +35,10 @@ def in_mode(questions: pd.DataFrame, mode: AnswerMode) -> pd.DataFrame:
 
 
 def of_type(questions: pd.DataFrame, question_type: QuestionType) -> pd.DataFrame:
-    """The questions of one type."""
-    return questions[questions["question_type"] == question_type]
+    """The questions of one type, with what was asked and answered as texts, also where the table keeps categories."""
+    rows = questions[questions["question_type"] == question_type]
+    categories = rows.select_dtypes("category").columns.intersection(_ANSWERS)
+    return rows.astype(dict.fromkeys(categories, "string"))
 
 
 def count_errors(counts: pd.DataFrame) -> pd.Series[float]:
@@ -57,7 +61,8 @@ def pair_items(table: pd.DataFrame, column: str, first: ModelRole, second: Model
     one, other = (of_model(table, role).set_index("id") for role in (first, second))
     if one.empty or other.empty:
         return None
-    if not (one.index.is_unique and other.index.is_unique and set(one.index) == set(other.index)):
+    same = one.index.equals(other.index) or set(one.index) == set(other.index)
+    if not (one.index.is_unique and other.index.is_unique and same):
         raise LetterwiseError(
             f"The predictions of {first} and {second} are not about the same items; evaluate both models again."
         )

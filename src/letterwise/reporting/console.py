@@ -22,8 +22,8 @@ Advance = Callable[[int, str], None]
 class Terminal:
     """Prints lines, and shows progress as a bar in a terminal or as an occasional line in a log."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console(highlight=False, quiet=quiet)
 
     def say(self, message: str) -> None:
         """Print one line."""

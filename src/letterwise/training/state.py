@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 
+from letterwise import processes
 from letterwise.adapters import write_adapter
 from letterwise.config import TrainingConfig
 from letterwise.errors import LetterwiseError
@@ -86,7 +87,9 @@ class Progress:
 def save_checkpoint(
     folder: Path, model: PeftModel, base: BaseModel, optimizer: AdapterOptimizer, progress: Progress
 ) -> None:
-    """Write the resumable checkpoint ``last``, atomically."""
+    """Write the resumable checkpoint ``last``, atomically; all processes hold the same, so the main one writes."""
+    if not processes.is_main():
+        return
     with atomic_path(folder / LAST) as temporary:
         write_adapter(model, base, temporary)
         state = {**optimizer.state_dict(), "random": torch.get_rng_state()}
@@ -117,16 +120,20 @@ def load_checkpoint(folder: Path, optimizer: AdapterOptimizer, identity: str) ->
 
 
 class TrainingLog:
-    """``training_log.jsonl``: one line a step, of one or more models."""
+    """``training_log.jsonl``: one line a step, of one or more models, written by the main process."""
 
     def __init__(self, path: Path, model: str, after_step: int) -> None:
         """Open the log, dropping this model's lines after a step (they will be written again)."""
         self.path = path
+        if not processes.is_main():
+            return
         entries = read_training_log(path) if path.is_file() else []
         kept = [entry for entry in entries if entry.model != model or entry.step <= after_step]
         write_text(path, "".join(entry.model_dump_json() + "\n" for entry in kept))
 
     def add(self, entry: TrainingLogEntry) -> None:
         """Append one line."""
+        if not processes.is_main():
+            return
         with explained_write_errors(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(entry.model_dump_json() + "\n")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from letterwise import processes
 from letterwise.config import ExperimentConfig, TrackingConfig
 from letterwise.files import make_folder
 
@@ -67,7 +68,7 @@ def open_tracker(
         name: display name of the run.
         say: prints one line for the user.
     """
-    if not tracking.wandb:
+    if not (tracking.wandb and processes.is_main()):
         return NoTracker()
     import wandb  # takes a second to import, and most runs do not track
 

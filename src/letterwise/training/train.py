@@ -6,7 +6,7 @@ Knows the training texts only as packed rows, and evaluation only as a function 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,10 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from letterwise import hardware
+from letterwise import hardware, processes
 from letterwise.adapters import add_adapter, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
-from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack
+from letterwise.data.packing import PackedRows, pack
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
@@ -35,6 +35,7 @@ from letterwise.training.state import (
     load_checkpoint,
     save_checkpoint,
 )
+from letterwise.training.step import TrainingStep
 from letterwise.training.tracking import Tracker
 
 TrainedRole = Literal["finetuned", "control"]
@@ -94,7 +95,8 @@ def train(
 
     Writes ``<checkpoints>/<role>/{last,best}`` and lines of ``training_log.jsonl``. The tuned adapter kept as `best`
     is the one with the highest validation spelling accuracy; the control's is its last, because it is there to have
-    had the same training, not to spell.
+    had the same training, not to spell. Several processes divide the rows of each step, and all of them come back with
+    the adapter that one process would have trained; the main one writes.
 
     Args:
         config: the experiment.
@@ -126,6 +128,7 @@ def train(
     total = min(max_steps or settings.max_steps, settings.max_steps)
     if 0 < progress.step < total and not progress.finished:
         say(f"Going on with {role} at step {progress.step} of {total}.")
+    processes.seed_apart(config.seed, progress.step)
     step_function = TrainingStep(model, packed, settings, config.seed, _compiles(settings, device, say))
     if not resumed:
         _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
@@ -154,7 +157,7 @@ def train(
         last = progress.step == total
         if last or progress.step % settings.evaluate_every == 0:
             _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
-            if role == "finetuned" and progress.best_step == progress.step:
+            if role == "finetuned" and progress.best_step == progress.step and processes.is_main():
                 save_adapter(model, base, folder / BEST)
             patience = settings.early_stopping_patience
             if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
@@ -162,7 +165,8 @@ def train(
                 progress.finished = last = True
         if last and role == "control":
             progress.best_step = progress.step
-            save_adapter(model, base, folder / BEST)
+            if processes.is_main():
+                save_adapter(model, base, folder / BEST)
         if last or progress.step % settings.checkpoint_every == 0:
             save_checkpoint(folder, model, base, optimizer, progress)
     return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
@@ -222,70 +226,3 @@ def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str
         return False
     say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
     return True
-
-
-class TrainingStep:
-    """Forward and backward over the rows of one optimizer step."""
-
-    def __init__(
-        self, model: PeftModel, packed: PackedRows, settings: TrainingConfig, seed: int, compiled: bool
-    ) -> None:
-        self.inner = model.get_base_model()
-        self.packed = packed
-        self.settings = settings
-        self.seed = seed
-        self.loss = _letter_loss
-        model.train()
-        if compiled:
-            for block in _repeated_blocks(self.inner):
-                block.compile(dynamic=False)
-            self.loss = torch.compile(_letter_loss, dynamic=True)
-
-    def __call__(self, step: int) -> tuple[float, int]:
-        """Accumulate gradients; returns the mean loss over learned tokens and the number of tokens read."""
-        batches = list(self._batches(step))
-        learned = sum(int((self.packed.labels[batch] != IGNORED).sum()) for batch in batches)
-        total = 0.0
-        for batch in batches:
-            loss = self._summed_loss(batch) / max(1, learned)
-            torch.autograd.backward(loss)
-            total += loss.item()
-        tokens = sum(int((self.packed.segments[batch] > 0).sum()) for batch in batches)
-        return total, tokens
-
-    def _batches(self, step: int) -> Iterator[Sequence[int]]:
-        """Row numbers of one step: every epoch goes through all rows in another random order."""
-        size, pieces = self.settings.batch_size, self.settings.gradient_accumulation
-        first = step * size * pieces
-        wanted = range(first, first + size * pieces)
-        epochs = {place // len(self.packed) for place in wanted}
-        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(len(self.packed)) for epoch in epochs}
-        rows = [int(orders[place // len(self.packed)][place % len(self.packed)]) for place in wanted]
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
-
-    def _summed_loss(self, batch: Sequence[int]) -> torch.Tensor:
-        device, dtype = self.inner.device, self.inner.dtype
-        ids, labels, segments, position_ids = (
-            torch.from_numpy(array[batch]).to(device)
-            for array in (self.packed.input_ids, self.packed.labels, self.packed.segments, self.packed.position_ids)
-        )
-        hidden = self.inner.base_model(
-            input_ids=ids,
-            attention_mask=attention_mask(segments, dtype),
-            position_ids=position_ids,
-            use_cache=False,
-        ).last_hidden_state
-        # The vocabulary is large beside the model: logits are computed where there is something to learn only.
-        learned = labels != IGNORED
-        return self.loss(self.inner.get_output_embeddings()(hidden[learned]), labels[learned])
-
-
-def _letter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-
-
-def _repeated_blocks(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
-    """The transformer blocks: they share one compiled program."""
-    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len, default=[])

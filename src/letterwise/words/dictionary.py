@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from english_words import get_english_words_set
-from wordfreq import zipf_frequency
+from wordfreq import get_frequency_dict, zipf_frequency
 
 from letterwise.errors import LetterwiseError
 from letterwise.words.vocabulary import LetterToken
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PLACEHOLDER = "{word}"
+_WORDS_AT_A_TIME = 10_000
 
 
 def dictionary_words(min_letters: int, max_letters: int, min_zipf: float) -> list[str]:
@@ -30,6 +31,7 @@ def dictionary_words(min_letters: int, max_letters: int, min_zipf: float) -> lis
         min_zipf: lowest Zipf frequency (wordfreq; base-10 logarithm of occurrences per billion words).
     """
     # The package's own `alpha=True` would delete apostrophes and hyphens, and so make words such as "dont".
+    known = get_frequency_dict("en")
     entries = get_english_words_set(["gcide", "web2"], lower=True)
     return sorted(
         word
@@ -37,7 +39,8 @@ def dictionary_words(min_letters: int, max_letters: int, min_zipf: float) -> lis
         if min_letters <= len(word) <= max_letters
         and word.isascii()
         and word.isalpha()
-        and zipf_frequency(word, "en") >= min_zipf
+        # Of a word that the list does not have the frequency is 0; looking that up is ten times as fast.
+        and (min_zipf == 0 or (word in known and zipf_frequency(word, "en") >= min_zipf))
     )
 
 
@@ -67,22 +70,24 @@ def tokens_in_context(tokenizer: PreTrainedTokenizerBase, context: str, words: S
     if not words:
         return []
     before, _, after = context.partition(PLACEHOLDER)
-    encoding = tokenizer(
-        [before + word + after for word in words],
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_offsets_mapping=True,
-    )
-    return [
-        _parts(word, [(low - len(before), high - len(before)) for low, high in offsets])
-        for word, offsets in zip(words, encoding["offset_mapping"], strict=True)
-    ]
+    # Asked directly, the tokenizer spares the lists of ids and masks that transformers would make of them.
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    first = len(before)
+    parts: list[list[str]] = []
+    for start in range(0, len(words), _WORDS_AT_A_TIME):
+        some = words[start : start + _WORDS_AT_A_TIME]
+        encodings = backend.encode_batch([before + word + after for word in some], add_special_tokens=False)
+        parts.extend(_parts(word, first, encoding.offsets) for word, encoding in zip(some, encodings, strict=True))
+    return parts
 
 
-def _parts(word: str, spans: Iterable[tuple[int, int]]) -> list[str]:
-    """Cut `word` where tokens begin; `spans` are counted from its first letter."""
+def _parts(word: str, first: int, spans: Iterable[tuple[int, int]]) -> list[str]:
+    """Cut `word`, which stands at `first`, where tokens begin."""
+    last = first + len(word)
     # A set, because a lone "▁" put before the text claims the first letter as well as the token that holds it.
-    starts = sorted({max(low, 0) for low, high in spans if low < len(word) and high > 0})
+    starts = sorted({max(low - first, 0) for low, high in spans if low < last and high > first})
     return [word[low:high] for low, high in pairwise([*starts, len(word)])]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -52,6 +52,9 @@ class LetterToken:
         if self.letters.isupper():
             return "upper"
         return "capitalized" if self.letters.istitle() else "mixed"
+
+
+_FIELDS = ("token", "token_id", "char_length")
 
 
 class _TokenFile(BaseModel):
@@ -111,7 +114,7 @@ def training_words(tokens: Iterable[LetterToken], excluded: frozenset[str]) -> l
 
 def write_tokens(path: Path, tokens: Sequence[LetterToken]) -> None:
     """Write ``{"tokens": [{"token", "token_id", "char_length"}]}``, atomically."""
-    write_json(path, {"tokens": [asdict(token) for token in tokens]})
+    write_json(path, {"tokens": [{name: getattr(token, name) for name in _FIELDS} for token in tokens]})
 
 
 def read_tokens(path: Path) -> list[LetterToken]:

@@ -1,0 +1,120 @@
+"""Forward and backward over packed rows, alone or divided among processes.
+
+Knows packed rows and a model with an adapter; knows nothing about schedules, checkpoints or what the rows say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from peft import PeftModel
+
+from letterwise import processes
+from letterwise.config import TrainingConfig
+from letterwise.data.packing import IGNORED, PackedRows, attention_mask
+from letterwise.errors import LetterwiseError
+
+
+class TrainingStep:
+    """Forward and backward over the rows of one optimizer step, of which each process takes its share."""
+
+    def __init__(
+        self, model: PeftModel, packed: PackedRows, settings: TrainingConfig, seed: int, compiled: bool
+    ) -> None:
+        """Prepare; with several processes, all have to do so.
+
+        Raises:
+            LetterwiseError: the rows of a step cannot be divided evenly among the processes, or the launcher was told
+                to shard the model.
+        """
+        processes.refuse_sharding()
+        self.packed = packed
+        self.settings = settings
+        self.seed = seed
+        self.device = model.get_base_model().device
+        rows = settings.batch_size * settings.gradient_accumulation
+        if rows % processes.count():
+            raise LetterwiseError(
+                f"{rows} rows in a step cannot be divided evenly among {processes.count()} processes; choose a "
+                "training.batch_size or training.gradient_accumulation that can."
+            )
+        model.train()
+        # The number type is the model's own, whatever the launcher's configuration says of mixed precision.
+        self.accelerator = Accelerator(
+            cpu=self.device.type == "cpu",
+            mixed_precision="no",
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.summed_loss = self.accelerator.prepare_model(SummedLoss(model, compiled))
+
+    def __call__(self, step: int) -> tuple[float, int]:
+        """Accumulate gradients; returns the mean loss over learned tokens and the number of tokens read, of all."""
+        rows = self._rows(step)
+        learned = max(1, int((self.packed.labels[rows] != IGNORED).sum()))
+        share, size = processes.share(rows), self.settings.batch_size
+        batches = [share[start : start + size] for start in range(0, len(share), size)]
+        total = torch.zeros((), device=self.device)
+        for batch in batches:
+            last = batch is batches[-1]
+            with nullcontext() if last else self.accelerator.no_sync(self.summed_loss):
+                # Gradients of several processes are averaged, and here their sum is wanted.
+                loss = self.summed_loss(*self._tensors(batch)) * processes.count() / learned
+                torch.autograd.backward(loss)
+            total += loss.detach()
+        tokens = int((self.packed.segments[rows] > 0).sum())
+        return float(self.accelerator.reduce(total, "mean")), tokens
+
+    def _rows(self, step: int) -> list[int]:
+        """Row numbers of one step: every epoch goes through all rows in another random order."""
+        size = self.settings.batch_size * self.settings.gradient_accumulation
+        wanted = range(step * size, (step + 1) * size)
+        epochs = {place // len(self.packed) for place in wanted}
+        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(len(self.packed)) for epoch in epochs}
+        return [int(orders[place // len(self.packed)][place % len(self.packed)]) for place in wanted]
+
+    def _tensors(self, batch: Sequence[int]) -> list[torch.Tensor]:
+        packed = self.packed
+        arrays = (packed.input_ids, packed.labels, packed.segments, packed.position_ids)
+        return [torch.from_numpy(array[batch]).to(self.device) for array in arrays]
+
+
+class SummedLoss(torch.nn.Module):
+    """A model with its loss over packed rows: the module that accelerate makes parallel."""
+
+    def __init__(self, model: PeftModel, compiled: bool) -> None:
+        super().__init__()
+        self.inner = model.get_base_model()
+        self.loss = _letter_loss
+        if compiled:
+            for block in _repeated_blocks(self.inner):
+                block.compile(dynamic=False)
+            self.loss = torch.compile(_letter_loss, dynamic=True)
+
+    def forward(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, segments: torch.Tensor, position_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """The sum of the losses of all tokens to learn."""
+        hidden = self.inner.base_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask(segments, self.inner.dtype),
+            position_ids=position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        # The vocabulary is large beside the model: logits are computed where there is something to learn only.
+        learned = labels != IGNORED
+        return self.loss(self.inner.get_output_embeddings()(hidden[learned]), labels[learned])
+
+
+def _letter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def _repeated_blocks(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
+    """The transformer blocks: they share one compiled program."""
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])

@@ -1,0 +1,160 @@
+"""Two processes on one run, as `torchrun` starts them: the same training and the same evaluation as one alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from letterwise.files import sha256_file
+from letterwise.results import read_training_log
+
+Letterwise = Callable[..., int]
+WriteConfig = Callable[..., Path]
+
+pytestmark = pytest.mark.slow
+
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+ACCELERATE = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+WEIGHTS = "checkpoints/tiny/finetuned/best/adapter_model.safetensors"
+SMALL_PIECES = """
+from letterwise.cli import main
+from letterwise.evaluation import pieces
+
+pieces.PIECE = 3
+main()
+"""
+STOPPED_AFTER_FOUR_STEPS = """
+from letterwise.cli import main
+from letterwise.training import train
+
+say = train.StepFigures.__init__
+
+def stop(self, step, *rest):
+    if step == 4:
+        raise SystemExit(7)
+    say(self, step, *rest)
+
+train.StepFigures.__init__ = stop
+main()
+"""
+
+
+def launch(launcher: tuple[str, ...], *arguments: str, status: int = 0) -> str:
+    """What two processes of `letterwise` said."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    command = [sys.executable, "-m", *launcher, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    entries = read_training_log(folder / "results/tiny/training_log.jsonl")
+    return [entry.model_dump(exclude={"seconds", "tokens_per_second"}) for entry in entries]
+
+
+def assert_same_training(first: Path, second: Path) -> None:
+    """The same up to the order in which numbers are added."""
+    assert len(log(first)) == len(log(second)) > 6
+    for one, other in zip(log(first), log(second), strict=True):
+        numbers = [[entry.pop(name) or 0 for name in ("loss", "grad_norm")] for entry in (one, other)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-3)
+        assert one == other
+    assert_close(load_file(first / WEIGHTS), load_file(second / WEIGHTS), rtol=1e-2, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    return {"training__dtype": "float32", "training__batch_size": 2, "training__gradient_accumulation": 3}
+
+
+@pytest.fixture(scope="module")
+def alone(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_llama: Path,
+    write_config: WriteConfig,
+    letterwise: Letterwise,
+    settings: dict[str, Any],
+) -> Path:
+    """An adapter that one process has trained."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert letterwise("train", "--config", str(write_config(folder, tiny_llama, **settings))) == 0
+    return folder
+
+
+def test_two_processes_train_as_one(
+    alone: Path, tmp_path: Path, tiny_llama: Path, write_config: WriteConfig, settings: dict[str, Any]
+) -> None:
+    config = write_config(tmp_path, tiny_llama, **settings)
+
+    said = launch(TORCHRUN, "-m", "letterwise", "train", "--config", str(config))
+
+    assert said.count("train-finetuned: …") == 1, "only one process speaks"
+    assert_same_training(tmp_path, alone)
+    assert {path.name for path in tmp_path.rglob(".*")} == {".steps"}
+
+
+def test_a_training_goes_on_with_another_number_of_processes(
+    alone: Path,
+    tmp_path: Path,
+    tiny_llama: Path,
+    write_config: WriteConfig,
+    settings: dict[str, Any],
+    letterwise: Letterwise,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = write_config(tmp_path, tiny_llama, **settings, training__checkpoint_every=3)
+    (tmp_path / "stopped.py").write_text(STOPPED_AFTER_FOUR_STEPS, encoding="utf-8")
+    launch(TORCHRUN, str(tmp_path / "stopped.py"), "train", "--config", str(config), status=1)
+
+    assert letterwise("train", "--config", str(config)) == 0
+
+    assert "Going on with finetuned at step 3 of 6" in capsys.readouterr().out
+    assert_same_training(tmp_path, alone)
+
+
+def test_two_processes_evaluate_to_the_same_bytes(
+    alone: Path, tmp_path: Path, write_config: WriteConfig, tiny_llama: Path, settings: dict[str, Any]
+) -> None:
+    """The main process puts the pieces of both together, whichever of them answered."""
+    (tmp_path / "small_pieces.py").write_text(SMALL_PIECES, encoding="utf-8")
+    files = ("evaluation_results.json", "spelling/predictions.parquet", "position_count/predictions.parquet")
+    found = []
+    for name, launcher in (("one", ()), ("two", TORCHRUN)):
+        shutil.copytree(alone, tmp_path / name)
+        config = write_config(tmp_path / name, tiny_llama, **settings)
+        script = [str(tmp_path / "small_pieces.py"), "evaluate", "--config", str(config)]
+        if launcher:
+            said = launch(launcher, *script)
+            assert said.count("Written to") == 1
+        else:
+            subprocess.run([sys.executable, *script], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+        found.append([sha256_file(tmp_path / name / "results/tiny" / file) for file in files])
+    assert found[0] == found[1]
+    assert not list((tmp_path / "two").rglob(".pieces"))
+
+
+def test_accelerate_launches_a_whole_run(tmp_path: Path, tiny_llama: Path, write_config: WriteConfig) -> None:
+    config = write_config(tmp_path, tiny_llama)
+
+    said = launch(ACCELERATE, "-m", "letterwise", "run", "--config", str(config))
+
+    assert said.count("Everything is in") == 1
+    assert (tmp_path / "results/tiny/final_report.pdf").is_file()
+
+
+def test_rows_that_cannot_be_divided_are_refused(tmp_path: Path, tiny_llama: Path, write_config: WriteConfig) -> None:
+    config = write_config(tmp_path, tiny_llama, training__batch_size=3)
+
+    said = launch(TORCHRUN, "-m", "letterwise", "train", "--config", str(config), status=1)
+
+    assert "3 rows in a step cannot be divided evenly among 2 processes; choose a training.batch_size" in said
