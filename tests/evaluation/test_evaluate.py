@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import load_data, load_questions
+from letterwise.engines.engine import Engine
+from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.evaluation import evaluate
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items, quick_evaluation
 from letterwise.models import BaseModel, load_model, load_tokenizer, resolve_base
@@ -63,19 +65,20 @@ def run(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: EvaluationItems, tmp_path: Path
 ) -> Callable[..., Tables]:
     def run_evaluation(
-        load: Callable[[], PreTrainedModel] = lambda: model,
+        load: Callable[[], Engine] | None = None,
         tasks: tuple[Task, ...] = TASKS,
         identity: str = "first",
         settings: EvaluationConfig = SETTINGS,
         role: ModelRole = "base",
         on_items: Callable[[int], None] = lambda finished: None,
     ) -> Tables:
+        load = load or (lambda: TransformersEngine(model, tokenizer, settings.batch_size))
         return evaluate_model(role, load, tokenizer, items, settings, tasks, identity, tmp_path / "pieces", on_items)
 
     return run_evaluation
 
 
-def must_not_load() -> PreTrainedModel:
+def must_not_load() -> Engine:
     raise AssertionError("the model is loaded although there is nothing left to ask")
 
 

@@ -18,9 +18,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware
-from letterwise.adapters import add_adapter, save_adapter
+from letterwise.adapters import add_adapter, add_adapter_to_4bit, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
-from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack
+from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack, pack_singly
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
@@ -36,6 +36,7 @@ from letterwise.training.state import (
     save_checkpoint,
 )
 from letterwise.training.tracking import Tracker
+from letterwise.training.unsloth_model import padding_notice, summed_loss, unsloth_model
 
 TrainedRole = Literal["finetuned", "control"]
 
@@ -69,13 +70,17 @@ class StepFigures:
 def training_rows(
     role: TrainedRole, rows: Dataset, tokenizer: PreTrainedTokenizerBase, settings: TrainingConfig, seed: int
 ) -> PackedRows:
-    """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled."""
+    """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled.
+
+    Each text has a row of its own where the attention would not keep them apart.
+    """
     listed = rows.to_list()
     examples = spelling_examples(listed) if role == "finetuned" else shuffled_spelling(listed, seed)
     texts = tokenized_texts(
         examples, rows["template"][:], tokenizer, settings.words_per_text, settings.row_length, seed
     )
-    return pack(texts, settings.row_length, tokenizer.pad_token_id)
+    put_into_rows = pack_singly if settings.use_unsloth else pack
+    return put_into_rows(texts, settings.row_length, tokenizer.pad_token_id)
 
 
 def train(
@@ -115,8 +120,10 @@ def train(
     device = hardware.choose_device()
     dtype = hardware.choose_dtype(device, settings.dtype)
     torch.manual_seed(config.seed)
-    model = add_adapter(load_model(base, device, dtype), config.lora, base)
+    model = _model_with_adapter(config, base, device, dtype)
     packed = training_rows(role, rows, tokenizer, settings, config.seed)
+    if settings.use_unsloth and (notice := padding_notice(packed, settings.batch_size)):
+        say(notice)
     optimizer = AdapterOptimizer(model, settings)
     folder = config.checkpoint_folder / role
     identity = run_identity(config, base, rows, role)
@@ -166,6 +173,16 @@ def train(
         if last or progress.step % settings.checkpoint_every == 0:
             save_checkpoint(folder, model, base, optimizer, progress)
     return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
+
+
+def _model_with_adapter(
+    config: ExperimentConfig, base: BaseModel, device: torch.device, dtype: torch.dtype
+) -> PeftModel:
+    if config.training.use_unsloth:
+        return unsloth_model(config, base, dtype)
+    if config.training.load_in_4bit:
+        return add_adapter_to_4bit(base, config.lora, device, dtype)
+    return add_adapter(load_model(base, device, dtype), config.lora, base)
 
 
 def run_identity(config: ExperimentConfig, base: BaseModel, rows: Dataset, role: TrainedRole) -> str:
@@ -218,7 +235,8 @@ def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str
         raise LetterwiseError(
             "training.compile needs a C++ compiler and no MPS device; install g++ or set it to false."
         )
-    if not able or settings.compile is False or (settings.compile == "auto" and tokens < COMPILE_FROM_TOKENS):
+    worth_it = tokens >= COMPILE_FROM_TOKENS and not settings.use_unsloth and not settings.load_in_4bit
+    if not able or settings.compile is False or (settings.compile == "auto" and not worth_it):
         return False
     say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
     return True
@@ -230,11 +248,14 @@ class TrainingStep:
     def __init__(
         self, model: PeftModel, packed: PackedRows, settings: TrainingConfig, seed: int, compiled: bool
     ) -> None:
+        self.model = model
         self.inner = model.get_base_model()
         self.packed = packed
         self.settings = settings
         self.seed = seed
         self.loss = _letter_loss
+        narrow = hardware.choose_dtype(self.inner.device, settings.dtype) == torch.bfloat16
+        self.mixed = narrow and (settings.load_in_4bit or settings.use_unsloth)
         model.train()
         if compiled:
             for block in _repeated_blocks(self.inner):
@@ -247,7 +268,9 @@ class TrainingStep:
         learned = sum(int((self.packed.labels[batch] != IGNORED).sum()) for batch in batches)
         total = 0.0
         for batch in batches:
-            loss = self._summed_loss(batch) / max(1, learned)
+            # Around a base in 4 bits or Unsloth's model, the adapter is in float32 and what is computed is not.
+            with torch.autocast(self.inner.device.type, torch.bfloat16, enabled=self.mixed):
+                loss = self._summed_loss(batch) / max(1, learned)
             torch.autograd.backward(loss)
             total += loss.item()
         tokens = sum(int((self.packed.segments[batch] > 0).sum()) for batch in batches)
@@ -270,6 +293,8 @@ class TrainingStep:
             torch.from_numpy(array[batch]).to(device)
             for array in (self.packed.input_ids, self.packed.labels, self.packed.segments, self.packed.position_ids)
         )
+        if self.settings.use_unsloth:
+            return summed_loss(self.model, ids, labels, segments)
         hidden = self.inner.base_model(
             input_ids=ids,
             attention_mask=attention_mask(segments, dtype),
