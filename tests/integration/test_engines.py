@@ -46,7 +46,7 @@ def test_without_a_gpu_vllm_is_refused_and_pytorch_evaluates(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(LetterwiseError, match="evaluation.engine: vllm needs an NVIDIA GPU"):
+    with pytest.raises(LetterwiseError, match="vllm needs an NVIDIA GPU"):
         _engine_loader(run, [], EvaluationConfig(engine="vllm"))
     assert isinstance(_engine_loader(run, [], EvaluationConfig())(None), TransformersEngine)
     assert capsys.readouterr().out.startswith(f"  on cpu ({hardware.cpu_name()}) in ")
