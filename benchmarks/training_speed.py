@@ -2,8 +2,8 @@
 
 All variants train the same LoRA adapter on the same texts and take turns, so that a change of the machine's speed hits
 all alike. The peer gets batches of like length with dynamic padding, with both of its attention implementations.
-On a GPU it also takes each variant's peak memory. The ceiling is the rate of a large matrix product, measured here,
-over four operations a parameter and token: two forward and two backward, as the frozen base needs no gradients of its own.
+On a GPU it also takes each variant's peak memory. The ceiling is the rate of a large matrix product, measured too, over
+four operations a parameter and token: two forward and two backward, as the frozen base has no gradients of its own.
 Writes benchmarks/results/training_speed.json.
 
     python benchmarks/training_speed.py --steps 8 --rounds 2
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
 from letterwise import hardware
 from letterwise.adapters import add_adapter
@@ -91,6 +91,7 @@ def main() -> None:
                 tokens += step(taken)[1]
                 optimizer.step(taken)
                 taken += 1
+            synchronize(device)
             return tokens, time.perf_counter() - started
 
         return run
@@ -142,6 +143,7 @@ def main() -> None:
                 trainer = Trainer(model=model, args=arguments, train_dataset=part, data_collator=collate)
                 started = time.perf_counter()
                 trainer.train()
+                synchronize(device)
                 return sum(len(row["input_ids"]) for row in part), time.perf_counter() - started
 
         return run
@@ -170,7 +172,9 @@ def main() -> None:
             rates[name].append(tokens / seconds)
             print(f"{name}: {tokens / seconds:,.0f} tokens/s", flush=True)
     products = matrix_products_per_second(device, dtype, 8192 if device.type == "cuda" else 2048)
-    ceiling = products / (4 * load_model(base, torch.device("cpu"), torch.float32).num_parameters())
+    with torch.device("meta"):  # counted without being loaded
+        parameters = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder)).num_parameters()
+    ceiling = products / (4 * parameters)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     write_json(
         RESULTS,
