@@ -195,6 +195,7 @@ def test_it_trains_in_a_process_of_its_own_and_is_measured_in_this_one(
         on_step=lambda figures: steps.append(figures.step),
     )
     assert "unsloth" not in sys.modules
+    assert calls()[0] == {"imported_first": True}
     assert (report.steps, steps) == (4, [1, 2, 3, 4])
     log = read_training_log(config.run_folder / "training_log.jsonl")
     assert [entry.evaluation for entry in log if entry.evaluation] == [each.metrics for each in measured]

@@ -7,6 +7,7 @@ it onto a base model that nothing was replaced in. Knows nothing about what is t
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.models import BaseModel, first_line, load_model
 from letterwise.training.tracking import Tracker
 from letterwise.training.train import StepFigures, TrainedRole, TrainingReport, train
+from letterwise.training.unsloth_first import start
 
 
 def train_in_own_process(
@@ -47,7 +49,8 @@ def train_in_own_process(
     """
     context = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
     connection, its_end = context.Pipe()
-    process = context.Process(target=_train, args=(its_end, config, base, tokenizer, rows, role, max_steps))
+    work = pickle.dumps((_train, (config, base, tokenizer, rows, role, max_steps)))
+    process = context.Process(target=start, args=(its_end, work))
     process.start()
     its_end.close()
     plain = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from letterwise.adapters import name_base
 from letterwise.config import ExperimentConfig, LoraSection
@@ -52,11 +53,11 @@ def unsloth_model(config: ExperimentConfig, base: BaseModel, dtype: torch.dtype)
     return name_base(adapted, base)
 
 
-def _target_modules(model: torch.nn.Module, lora: LoraSection) -> list[str]:
+def _target_modules(model: PreTrainedModel, lora: LoraSection) -> list[str]:
     """The names chosen; 'auto' is all linear layers, quantized ones too, but the output head, as with peft."""
-    if lora.target_modules != "auto":
+    if isinstance(lora.target_modules, list):
         return lora.target_modules
-    head = model.get_output_embeddings()  # type: ignore[operator]
+    head = model.get_output_embeddings()
     modules = [(name, each) for name, each in model.named_modules() if each is not head]
     return sorted({name.rpartition(".")[2] for name, each in modules if isinstance(each, torch.nn.Linear)})
 

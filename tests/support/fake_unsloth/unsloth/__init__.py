@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
+
+FIRST = "transformers" not in sys.modules
 
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+
+def _note(**call: Any) -> None:
+    with Path(os.environ["UNSLOTH_CALLS"]).open("a") as stream:
+        stream.write(json.dumps(call, default=str) + "\n")
+
+
 if os.environ.get("UNSLOTH_HOSTILE"):
+    _note(imported_first=FIRST)
     plain = LlamaForCausalLM.forward
 
     def forward(self: Any, input_ids: Any = None, attention_mask: Any = None, labels: Any = None, **more: Any) -> Any:
@@ -24,11 +34,6 @@ if os.environ.get("UNSLOTH_HOSTILE"):
         return plain(self, input_ids=input_ids, labels=labels)
 
     LlamaForCausalLM.forward = forward
-
-
-def _note(**call: Any) -> None:
-    with Path(os.environ["UNSLOTH_CALLS"]).open("a") as stream:
-        stream.write(json.dumps(call, default=str) + "\n")
 
 
 class FastLanguageModel:
