@@ -1,4 +1,4 @@
-"""How a process begins in which Unsloth trains: with Unsloth, which patches the libraries that it finds not imported yet.
+"""How a process begins in which Unsloth trains: with Unsloth, which is to patch libraries before they are imported.
 
 Imports nothing but the standard library before. Knows nothing about the work.
 """

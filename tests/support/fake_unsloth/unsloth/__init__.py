@@ -14,9 +14,9 @@ from typing import Any
 
 FIRST = "transformers" not in sys.modules
 
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+import torch  # noqa: E402
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: E402
 
 
 def _note(**call: Any) -> None:
