@@ -77,7 +77,7 @@ def summed_loss(
     width = int(present.sum(dim=1).max())  # beyond the longest text there is padding only
     wanted_here = torch.full_like(labels, IGNORED)
     wanted_here[:, 1:] = labels[:, :-1]
-    mean = model(
+    mean: torch.Tensor = model(
         input_ids=input_ids[:, :width], attention_mask=present[:, :width].long(), labels=wanted_here[:, :width]
     ).loss
     return mean * (labels != IGNORED).sum()
