@@ -2,6 +2,8 @@
 
 All variants train the same LoRA adapter on the same texts and take turns, so that a change of the machine's speed hits
 all alike. The peer gets batches of like length with dynamic padding, with both of its attention implementations.
+On a GPU it also takes each variant's peak memory. The ceiling is the rate of a large matrix product, measured too, over
+four operations a parameter and token: two forward and two backward, as the frozen base has no gradients of its own.
 Writes benchmarks/results/training_speed.json.
 
     python benchmarks/training_speed.py --steps 8 --rounds 2
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
 from letterwise import hardware
 from letterwise.adapters import add_adapter
@@ -35,6 +37,25 @@ from letterwise.training.step import TrainingStep
 from letterwise.training.train import training_rows
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for what a GPU is still doing; the processor does nothing behind one's back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def matrix_products_per_second(device: torch.device, dtype: torch.dtype, size: int) -> float:
+    """Floating-point operations a second of a large matrix product: the median of five."""
+    first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    rates = []
+    for _ in range(6):
+        synchronize(device)
+        started = time.perf_counter()
+        first @ second
+        synchronize(device)
+        rates.append(2 * size**3 / (time.perf_counter() - started))
+    return statistics.median(rates[1:])
 
 
 def main() -> None:
@@ -71,6 +92,7 @@ def main() -> None:
                 tokens += step(taken)[1]
                 optimizer.step(taken)
                 taken += 1
+            synchronize(device)
             return tokens, time.perf_counter() - started
 
         return run
@@ -122,6 +144,7 @@ def main() -> None:
                 trainer = Trainer(model=model, args=arguments, train_dataset=part, data_collator=collate)
                 started = time.perf_counter()
                 trainer.train()
+                synchronize(device)
                 return sum(len(row["input_ids"]) for row in part), time.perf_counter() - started
 
         return run
@@ -132,20 +155,40 @@ def main() -> None:
         "transformers.Trainer + peft, SDPA": peer("sdpa"),
         "transformers.Trainer + peft, eager attention": peer("eager"),
     }
-    first = {name: run(2)[1] for name, run in variants.items()}
+    peak: dict[str, float] = {}
+
+    def timed(name: str, steps: int) -> tuple[int, float]:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        tokens, seconds = variants[name](steps)
+        if device.type == "cuda":
+            peak[name] = max(peak.get(name, 0.0), torch.cuda.max_memory_allocated() / 2**30)
+        return tokens, seconds
+
+    first = {name: timed(name, 2)[1] for name in variants}
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(options.rounds):
-        for name, run in variants.items():
-            tokens, seconds = run(options.steps)
+        for name in variants:
+            tokens, seconds = timed(name, options.steps)
             rates[name].append(tokens / seconds)
             print(f"{name}: {tokens / seconds:,.0f} tokens/s", flush=True)
+    products = matrix_products_per_second(device, dtype, 8192 if device.type == "cuda" else 2048)
+    with torch.device("meta"):  # counted without being loaded
+        parameters = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder)).num_parameters()
+    ceiling = products / (4 * parameters)
+    medians = {name: statistics.median(values) for name, values in rates.items()}
     write_json(
         RESULTS,
         {
             "environment": describe_environment(config, base).model_dump(),
             "steps": options.steps,
             "rows_per_step": options.rows,
-            "tokens_per_second": {name: statistics.median(values) for name, values in rates.items()},
+            "tokens_per_second": medians,
+            "matrix_product_gflops": products / 1e9,
+            "ceiling_tokens_per_second": ceiling,
+            "share_of_ceiling": {name: value / ceiling for name, value in medians.items()},
+            # With all variants' models loaded; null where it was not measured.
+            "peak_gpu_memory_gib": peak or None,
             "all_tokens_per_second": rates,
             "seconds_of_the_first_two_steps": first,
         },

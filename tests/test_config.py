@@ -44,6 +44,11 @@ def test_what_is_not_set_has_its_default(tmp_path: Path) -> None:
         ("run_name: x\ntraining: {learning_rate: .inf}", "'training.learning_rate': input should be a finite number"),
         ("run_name: x\ntraining: {learning_rate: .nan}", "'training.learning_rate': input should be"),
         ("run_name: x\ntraining: {dtype: float8}", "'training.dtype': input should be 'auto', 'bfloat16' or 'float32'"),
+        ("run_name: x\ntraining: {use_unsloth: true, compile: true}", "use_unsloth brings kernels of its own"),
+        (
+            "run_name: x\nevaluation: {engine: openvino}",
+            "'evaluation.engine': input should be 'transformers' or 'vllm'",
+        ),
         ("run_name: x\nevaluation: {modes: []}", "'evaluation.modes': list should have at least 1 item"),
         ("run_name: x\nevaluation: {modes: [guess]}", "'evaluation.modes.0': input should be 'direct', 'spell_first'"),
         ("run_name: x\nlora: {target_modules: 3}", "'lora.target_modules': input should be"),

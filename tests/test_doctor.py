@@ -113,3 +113,15 @@ def test_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(hardware, "gpu_name", lambda: None)
     assert finding("GPU", tmp_path).verdict == "info"
+
+
+def test_what_is_optional_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpu_name", lambda: None)
+    monkeypatch.setattr(hardware, "is_installed", lambda package: package != "vllm")
+    assert finding("vllm", tmp_path).found == "not installed"
+    assert "letterwise[vllm]" in finding("vllm", tmp_path).remedy
+    assert finding("unsloth", tmp_path).verdict == "info"
+    assert "without an NVIDIA GPU" in finding("unsloth", tmp_path).found
+
+    monkeypatch.setattr(hardware, "gpu_name", lambda: "NVIDIA H100")
+    assert finding("bitsandbytes", tmp_path) == Finding("bitsandbytes", "installed, for training.load_in_4bit", "good")

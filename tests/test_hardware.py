@@ -38,3 +38,17 @@ def test_the_best_device_is_chosen(monkeypatch: pytest.MonkeyPatch, cuda: bool, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert hardware.choose_device().type == device
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch, native: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or native)
+    assert hardware.choose_dtype(torch.device("cuda")) == dtype
+
+
+def test_where_something_runs_is_said_in_a_few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpu_name", lambda: "NVIDIA T4")
+    assert hardware.describe(torch.device("cuda"), torch.float32) == "cuda (NVIDIA T4) in float32"
+    assert hardware.describe(torch.device("mps"), torch.float32) == "mps in float32"

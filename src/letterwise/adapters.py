@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, read_json, write_json
-from letterwise.models import BaseModel, first_line, load_model, load_tokenizer, quiet
+from letterwise.models import BaseModel, first_line, load_model, load_model_in_4bit, load_tokenizer, quiet
 
 ADAPTER_BASE_FILE = "letterwise_base.json"
 """Beside an adapter: id and revision of the base model it was trained on."""
@@ -46,6 +46,22 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> P
             adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise LetterwiseError(f"lora.target_modules does not fit {base.id}: {first_line(error)}") from error
+    return name_base(adapted, base)
+
+
+def add_adapter_to_4bit(base: BaseModel, lora: LoraSection, device: torch.device, dtype: torch.dtype) -> PeftModel:
+    """QLoRA: a fresh LoRA adapter, in float32, on the base model in 4 bits.
+
+    Raises:
+        LetterwiseError: the base cannot be loaded, or a target module does not exist in this architecture.
+    """
+    model = load_model_in_4bit(base, device, dtype)
+    # Activations of a row are few beside the weights: recomputing them would cost more than it saves.
+    return add_adapter(prepare_model_for_kbit_training(model, use_gradient_checkpointing=False), lora, base)
+
+
+def name_base(adapted: PeftModel, base: BaseModel) -> PeftModel:
+    """Record in an adapter's configuration which base it is for, wherever the weights were loaded from."""
     adapted.peft_config["default"].base_model_name_or_path = base.id
     adapted.peft_config["default"].revision = base.revision
     return adapted
@@ -97,6 +113,11 @@ def check_adapter(adapter: Path, base: BaseModel) -> None:
         same = trained_on["id"] in (None, base.id)
     if not same:
         raise LetterwiseError(f"The adapter {adapter} was trained on {trained_on['id']}, not on {base.id}.")
+
+
+def adapter_rank(adapter: Path) -> int:
+    """The rank that an adapter's configuration names."""
+    return int(read_json(adapter / "adapter_config.json")["r"])
 
 
 def merge_adapter(base: BaseModel, adapter: Path, folder: Path) -> None:

@@ -112,6 +112,16 @@ class TrainingConfig(Section):
     """Compute type; 'auto' takes bfloat16 where the processor multiplies it natively."""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile of the repeated layers; 'auto' compiles when the run is long enough to repay it."""
+    load_in_4bit: bool = False
+    """QLoRA (Dettmers et al., 2023): the frozen base in 4 bits (NF4); needs an NVIDIA GPU and the extra `gpu`."""
+    use_unsloth: bool = False
+    """Train with Unsloth's kernels, one text a row; needs an NVIDIA GPU and the extra `unsloth`."""
+
+    @model_validator(mode="after")
+    def _one_compiler(self) -> TrainingConfig:
+        if self.use_unsloth and self.compile is True:
+            raise ValueError("use_unsloth brings kernels of its own; set compile to false or auto")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -127,6 +137,8 @@ class EvaluationConfig(Section):
     """Answer modes to measure."""
     batch_size: int = Field(64, ge=1)
     """Prompts in one forward pass."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs the models; `vllm` needs an NVIDIA GPU and the extra `vllm`."""
     bootstrap_samples: int = Field(10_000, ge=100)
     """Resamples for bootstrap intervals."""
 

@@ -47,6 +47,7 @@ def examine(results_folder: Path) -> list[Finding]:
         _at_least("memory", hardware.memory_gib(), MEMORY_GIB, "lower training.batch_size and evaluation.batch_size"),
         _at_least("free disk", _free_disk_gib(results_folder), FREE_DISK_GIB, "free some space or move results_folder"),
         _gpu(),
+        *_gpu_packages(),
         Finding("computes on", f"{device.type} in {dtype}, {torch.get_num_threads()} threads", "info"),
         _compiler(),
         _embedded(),
@@ -77,6 +78,25 @@ def _free_disk_gib(folder: Path) -> float:
 def _gpu() -> Finding:
     name = hardware.gpu_name()
     return Finding("GPU", name, "good") if name else Finding("GPU", "none", "info", "everything runs on the processor")
+
+
+def _gpu_packages() -> list[Finding]:
+    """What is optional and of use on an NVIDIA GPU only."""
+    uses = {
+        "bitsandbytes": ("gpu", "training.load_in_4bit"),
+        "unsloth": ("unsloth", "training.use_unsloth"),
+        "vllm": ("vllm", "evaluation.engine and ENGINE"),
+    }
+    findings = []
+    for package, (extra, settings) in uses.items():
+        if not hardware.is_installed(package):
+            remedy = f"pip install 'letterwise[{extra}]' on a machine with an NVIDIA GPU, for {settings}"
+            findings.append(Finding(package, "not installed", "info", remedy))
+        elif hardware.gpu_name() is None:
+            findings.append(Finding(package, "installed, without an NVIDIA GPU to run on", "info", f"for {settings}"))
+        else:
+            findings.append(Finding(package, f"installed, for {settings}", "good"))
+    return findings
 
 
 def _compiler() -> Finding:

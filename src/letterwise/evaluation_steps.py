@@ -6,7 +6,7 @@ Knows the layout of a run folder; how models are asked and answers are summarise
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,9 @@ from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import StoredQuestions, load_data
 from letterwise.data.word_lists import read_words
+from letterwise.engines.engine import Engine
+from letterwise.engines.transformers_engine import TransformersEngine
+from letterwise.engines.vllm_engine import VllmEngine, load_vllm
 from letterwise.evaluation.calibration import calibration_errors, fit_calibration
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items
 from letterwise.evaluation.metrics import summarise
@@ -147,13 +150,14 @@ def _ask(
 ) -> dict[Task, list[Path]]:
     """The answers of all models, in pieces that are kept in the folder until the caller removes them."""
     items = _items(run, settings)
+    load = _engine_loader(run, [adapter for adapter in adapters.values() if adapter], settings)
     answered: dict[Task, list[Path]] = {task: [] for task in TASKS}
     mine = -(-len(adapters) * number_of_items(items, settings, tasks) // processes.count())
     with run.terminal.track(what, mine) as advance:
         for role, adapter in adapters.items():
             pieces = evaluate_model(
                 role,
-                lambda adapter=adapter: load_for_inference(run.base, adapter),  # type: ignore[misc]
+                lambda adapter=adapter: load(adapter),  # type: ignore[misc]
                 run.tokenizer,
                 items,
                 settings,
@@ -181,6 +185,18 @@ def _items(run: Run, settings: EvaluationConfig) -> EvaluationItems:
     held_out = spelling[settings.split]
     words = held_out.select(range(min(settings.limit or len(held_out), len(held_out))))["word"]
     return EvaluationItems(words, sorted(sample), questions)
+
+
+def _engine_loader(run: Run, adapters: Sequence[Path], settings: EvaluationConfig) -> Callable[[Path | None], Engine]:
+    """What loads the base model, or it with an adapter, into the engine that the settings name; says where it runs."""
+    if settings.engine == "vllm":
+        hardware.require_gpu_package("evaluation.engine: vllm", "vllm", "vllm")
+    device = hardware.choose_device()
+    dtype = hardware.choose_dtype(device)
+    run.terminal.say(f"  on {hardware.describe(device, dtype)}, {settings.engine}")
+    if settings.engine == "vllm":
+        return lambda adapter: VllmEngine(load_vllm(run.base, dtype, adapters), run.tokenizer, adapter)
+    return lambda adapter: TransformersEngine(load_for_inference(run.base, adapter), run.tokenizer, settings.batch_size)
 
 
 def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel:

@@ -5,6 +5,7 @@ Knows nothing about models.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -13,6 +14,8 @@ from typing import Literal
 
 import psutil
 import torch
+
+from letterwise.errors import LetterwiseError
 
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
 """Processor features with which a bfloat16 product is faster than a float32 one."""
@@ -50,6 +53,29 @@ def gpu_name() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """Where and in which number type something runs, for people."""
+    name = gpu_name() if device.type == "cuda" else cpu_name() if device.type == "cpu" else None
+    return f"{device.type}{f' ({name})' if name else ''} in {str(dtype).removeprefix('torch.')}"
+
+
+def is_installed(package: str) -> bool:
+    """Whether an optional package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def require_gpu_package(setting: str, package: str, extra: str) -> None:
+    """Make sure that there is what a setting needs: an NVIDIA GPU, and an optional package.
+
+    Raises:
+        LetterwiseError: one of them is lacking.
+    """
+    if not torch.cuda.is_available():
+        raise LetterwiseError(f"{setting} needs an NVIDIA GPU, and PyTorch finds none here; unset it.")
+    if not is_installed(package):
+        raise LetterwiseError(f"{setting} needs {package}: pip install 'letterwise[{extra}]', or unset it.")
+
+
 def cpp_compiler() -> str | None:
     """The C++ compiler that torch.compile would use, if there is one."""
     return next((name for name in ("g++", "clang++") if shutil.which(name)), None)
@@ -69,6 +95,6 @@ def choose_dtype(device: torch.device, wanted: Literal["auto", "bfloat16", "floa
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     fast = device.type == "cpu" and any(feature in FAST_BFLOAT16 for feature in cpu_features())
     return torch.bfloat16 if fast else torch.float32

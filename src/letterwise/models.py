@@ -15,11 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from letterwise.errors import LetterwiseError
@@ -187,19 +194,41 @@ def load_model(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Pre
     """
     # On the processor, eager attention trains faster than the fused kernel, whose backward pass is slow there.
     attention = "eager" if device.type == "cpu" else "sdpa"
+    # As float32 at first: for another type transformers changes PyTorch's default while it loads, in all threads, and a
+    # service goes on answering while it loads the next model.
+    model = _load_weights(base, dtype=torch.float32, attn_implementation=attention)
+    return in_dtype(model, dtype).to(device).eval()
+
+
+def load_model_in_4bit(base: BaseModel, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The base model with its linear layers in 4 bits, as in QLoRA (Dettmers et al., 2023).
+
+    NF4 with double quantization, by bitsandbytes; products are computed in the number type given.
+
+    Raises:
+        LetterwiseError: the folder is broken or is not a causal language model.
+    """
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return _load_weights(
+        base, dtype=dtype, attn_implementation="sdpa", quantization_config=quantization, device_map={"": device}
+    ).eval()
+
+
+def _load_weights(base: BaseModel, **options: Any) -> PreTrainedModel:
     try:
         with quiet():
-            # As float32 at first: for another type transformers changes PyTorch's default while it loads, in all
-            # threads, and a service goes on answering while it loads the next model.
-            model, loading = AutoModelForCausalLM.from_pretrained(
-                base.folder, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
-            )
+            model, loading = AutoModelForCausalLM.from_pretrained(base.folder, output_loading_info=True, **options)
     except Exception as error:  # transformers and safetensors raise many kinds for a broken folder
         raise LetterwiseError(f"The base model {base.id} cannot be loaded: {first_line(error)}") from error
     # transformers would go on with random weights in their place.
     if missing := sorted(loading["missing_keys"]):
         raise LetterwiseError(f"The base model {base.id} lacks weights of its architecture, such as {missing[0]}.")
-    return in_dtype(model, dtype).to(device).eval()
+    return model
 
 
 def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

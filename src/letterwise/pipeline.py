@@ -5,11 +5,13 @@ Knows the order of the work and the layout of a run folder; the work itself is d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from peft import PeftModel
 
+from letterwise import hardware
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
@@ -32,8 +34,9 @@ from letterwise.results import (
     write_results,
 )
 from letterwise.run_folder import Run, Step, checksums_of
+from letterwise.training.own_process import train_in_own_process
 from letterwise.training.tracking import open_tracker
-from letterwise.training.train import TrainedRole, train
+from letterwise.training.train import TrainedRole, TrainingReport, train
 
 
 def words_step(run: Run) -> Step:
@@ -73,6 +76,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
 
     def work() -> None:
         make_folder(config.checkpoint_folder)  # better refused now than at the first checkpoint
+        train_adapter = _trainer(run)
         spelling, position_count = load_data(run.data_folder)
         count = config.training.evaluation_words
         words = spelling["validation"]["word"][:count]
@@ -96,7 +100,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
                 advance(figures.step - shown, f"loss {figures.loss:.3f} · {figures.tokens_per_second:,.0f} tokens/s")
                 shown = figures.step
 
-            report = train(
+            report = train_adapter(
                 config,
                 run.base,
                 run.tokenizer,
@@ -122,6 +126,19 @@ def train_step(run: Run, role: TrainedRole) -> Step:
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)
     return Step(f"train-{role}", inputs, [adapter / ADAPTER_WEIGHTS], work, shared=True)
+
+
+def _trainer(run: Run) -> Callable[..., TrainingReport]:
+    """What trains as the configuration says, where there is what that needs; says where it trains."""
+    settings = run.config.training
+    if settings.load_in_4bit:
+        hardware.require_gpu_package("training.load_in_4bit", "bitsandbytes", "gpu")
+    if settings.use_unsloth:
+        hardware.require_gpu_package("training.use_unsloth", "unsloth", "unsloth")
+    device = hardware.choose_device()
+    ways = ", 4-bit base" * settings.load_in_4bit + ", Unsloth" * settings.use_unsloth
+    run.terminal.say(f"  on {hardware.describe(device, hardware.choose_dtype(device, settings.dtype))}{ways}")
+    return train_in_own_process if settings.use_unsloth else train
 
 
 def _steps_taken(run: Run) -> int:

@@ -15,7 +15,11 @@ from letterwise.config import ExperimentConfig
 from letterwise.models import BaseModel
 from letterwise.results import Environment
 
-RECORDED_PACKAGES = ("torch", "transformers", "peft", "datasets", "tokenizers", "numpy", "scipy", "statsmodels")
+RECORDED_PACKAGES = (
+    *("torch", "transformers", "peft", "datasets", "tokenizers", "numpy", "scipy", "statsmodels"),
+    *("bitsandbytes", "unsloth", "vllm"),
+)
+"""Where they are installed."""
 
 
 def describe_environment(config: ExperimentConfig, base: BaseModel) -> Environment:

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import load_data, load_questions
+from letterwise.engines.engine import Engine
+from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.evaluation import pieces
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items, quick_evaluation
 from letterwise.evaluation.pieces import read_table
@@ -64,13 +66,14 @@ def run(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: EvaluationItems, tmp_path: Path
 ) -> Callable[..., Tables]:
     def run_evaluation(
-        load: Callable[[], PreTrainedModel] = lambda: model,
+        load: Callable[[], Engine] | None = None,
         tasks: tuple[Task, ...] = TASKS,
         identity: str = "first",
         settings: EvaluationConfig = SETTINGS,
         role: ModelRole = "base",
         on_items: Callable[[int], None] = lambda finished: None,
     ) -> Tables:
+        load = load or (lambda: TransformersEngine(model, tokenizer, settings.batch_size))
         found = evaluate_model(role, load, tokenizer, items, settings, tasks, identity, tmp_path / "pieces", on_items)
         return (
             read_table(found.spelling, SPELLING_PREDICTION_COLUMNS),
@@ -80,7 +83,7 @@ def run(
     return run_evaluation
 
 
-def must_not_load() -> PreTrainedModel:
+def must_not_load() -> Engine:
     raise AssertionError("the model is loaded although there is nothing left to ask")
 
 

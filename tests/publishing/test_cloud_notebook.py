@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+import torch
 import yaml
 from local_hub import WRITER, LocalHub
 from nbclient import NotebookClient
@@ -17,6 +19,8 @@ from nbclient.exceptions import CellExecutionError
 pytestmark = pytest.mark.slow
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "publish_on_cloud_gpu.ipynb"
+FAKE_UNSLOTH = Path(__file__).parents[1] / "support" / "fake_unsloth"
+"""Found where an installed package is looked for, so that the notebook installs none."""
 EXPERIMENT = {
     "run_name": "tiny",
     "words": {"validation_words": 12, "test_words": 12, "min_zipf": 4.5},
@@ -93,10 +97,16 @@ def test_it_publishes_and_verifies(
     assert report["model_repository"] == f"{hub.endpoint}/me/tiny"
 
 
-def test_it_stops_with_a_reason(execute: Execute, tmp_path: Path) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is an NVIDIA GPU")
+def test_it_stops_with_a_reason(
+    execute: Execute, tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CellExecutionError, match="holds no results/tiny"):
         execute(EXPERIMENT=EXPERIMENT, SOURCE=str(tmp_path / "empty"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(FAKE_UNSLOTH)]))
+    with pytest.raises(CellExecutionError, match=r"training.use_unsloth needs an NVIDIA GPU"):
+        execute(EXPERIMENT={**EXPERIMENT, "base_model": str(tiny_llama)}, UNSLOTH=True)
     with pytest.raises(CellExecutionError, match="Name both MODEL_REPO and DATASET_REPO"):
         execute(EXPERIMENT=EXPERIMENT, MODEL_REPO="me/model")
 

@@ -33,8 +33,9 @@ class ServiceSettings(BaseSettings):
     """Which routes there are."""
     enable_gpu: bool = False
     """Run on the GPU; the start fails where there is none."""
-    engine: Literal["auto", "openvino", "transformers"] = "auto"
-    """What runs the model: OpenVINO on the processor or PyTorch anywhere; `auto` takes OpenVINO without a GPU."""
+    engine: Literal["auto", "openvino", "transformers", "vllm"] = "auto"
+    """What runs the model: OpenVINO on the processor, PyTorch anywhere, or vLLM on an NVIDIA GPU; `auto` takes OpenVINO
+    without a GPU and PyTorch with one."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
     port: int = Field(8000, ge=0, le=65535)

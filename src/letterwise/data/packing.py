@@ -1,4 +1,4 @@
-"""Training texts as fixed-shape rows: several texts a row, none of which sees another.
+"""Training texts as fixed-shape rows: several texts a row, none of which sees another, or one text a row.
 
 Fixed shapes let compiled training run without recompiling and waste no work on padding. Knows nothing about where
 the texts come from.
@@ -80,11 +80,7 @@ def pack(examples: Iterable[TokenizedExample], row_length: int, padding_id: int)
     finished: list[list[TokenizedExample]] = []
     open_rows: list[tuple[int, list[TokenizedExample]]] = []
     for example in examples:
-        length = len(example.input_ids)
-        if length > row_length:
-            raise LetterwiseError(
-                f"A training text has {length} tokens, more than training.row_length = {row_length}; raise row_length."
-            )
+        length = _checked_length(example, row_length)
         for index, (used, members) in enumerate(open_rows):
             if used + length <= row_length:
                 open_rows[index] = (used + length, [*members, example])
@@ -96,6 +92,25 @@ def pack(examples: Iterable[TokenizedExample], row_length: int, padding_id: int)
             open_rows.append((length, [example]))
     finished.extend(members for _, members in open_rows)
     return _to_arrays(finished, row_length, padding_id)
+
+
+def pack_singly(examples: Iterable[TokenizedExample], row_length: int, padding_id: int) -> PackedRows:
+    """Put each text into a row of its own, for attention that knows no mask but the causal one.
+
+    Raises:
+        LetterwiseError: a text is longer than a row.
+    """
+    rows = [[example] for example in examples if _checked_length(example, row_length)]
+    return _to_arrays(rows, row_length, padding_id)
+
+
+def _checked_length(example: TokenizedExample, row_length: int) -> int:
+    length = len(example.input_ids)
+    if length > row_length:
+        raise LetterwiseError(
+            f"A training text has {length} tokens, more than training.row_length = {row_length}; raise row_length."
+        )
+    return length
 
 
 def _to_arrays(rows: list[list[TokenizedExample]], row_length: int, padding_id: int) -> PackedRows:

@@ -8,7 +8,6 @@ not. Knows nothing about tasks, files or metrics.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -19,9 +18,8 @@ from letterwise.engines.engine import Generation
 from letterwise.engines.packing import Path, PrefixStore, Rows, run
 from letterwise.engines.runner import KeyShape, Runner
 from letterwise.engines.tokens import PromptTokens, common_prefix
+from letterwise.engines.written_text import LETTERS, WrittenText
 from letterwise.tasks.questions import Prompt
-
-_LETTERS = string.ascii_lowercase
 
 
 class CausalEngine:
@@ -49,14 +47,9 @@ class CausalEngine:
         self.batch_size = batch_size
         self._tokens = PromptTokens(tokenizer)
         self._prefixes = PrefixStore(runner, shape)
-        vocabulary = tokenizer.batch_decode([[token] for token in range(vocabulary_size)])
-        letters = [
-            (token, index) for token, text in enumerate(vocabulary) if (index := _letter_index(text)) is not None
-        ]
-        self._letter_tokens = torch.tensor([token for token, _ in letters], dtype=torch.long, device=runner.device)
-        self._letter_indices = torch.tensor([index for _, index in letters], dtype=torch.long, device=runner.device)
-        ends = [token for token, text in enumerate(vocabulary) if "\n" in text]
-        self._end_ids = {*ends, *(id_ for id_ in [tokenizer.eos_token_id] if id_ is not None)}
+        self._written = WrittenText(tokenizer, vocabulary_size)
+        self._letter_tokens = torch.tensor(self._written.letter_tokens, dtype=torch.long, device=runner.device)
+        self._letter_indices = torch.tensor(self._written.letter_indices, dtype=torch.long, device=runner.device)
 
     @torch.inference_mode()
     def generate(
@@ -84,7 +77,7 @@ class CausalEngine:
             on_logits = note if letter_probabilities else _nothing
             self._write(rows, own, [expected[index] for index in batch], written, max_new_tokens, on_logits)
             for index, tokens, steps in zip(batch, written, letters, strict=True):
-                generations[index] = self._generation(tokens, steps)
+                generations[index] = self._written.generation(tokens, [step.tolist() for step in steps])
         return [generations[index] for index in range(len(prompts))]
 
     @torch.inference_mode()
@@ -138,7 +131,7 @@ class CausalEngine:
                     scores[batch[row]] = torch.softmax(chosen.float(), dim=0).tolist()
 
             self._write(rows, own, [list(lead)] * len(batch), written, max_new_tokens, score_first, whole=True)
-            generations.update(zip(batch, (self._generation(tokens, []) for tokens in written), strict=True))
+            generations.update(zip(batch, (self._written.generation(tokens, []) for tokens in written), strict=True))
         everything = range(len(prompts))
         return [scores[index] for index in everything], [generations[index] for index in everything]
 
@@ -218,38 +211,19 @@ class CausalEngine:
                 # One letter may be another one and the rest as expected; a draft that fails at once is out of step.
                 drafts[row] = draft[agreed + 1 :] if agreed or not draft or len(written[row]) == 1 else []
             whole = False
-            going = [row for row in batch if not self._ended(written[row], max_new_tokens)]
+            going = [row for row in batch if not self._written.ended(written[row], max_new_tokens)]
             if going and len(going) < len(batch):
                 rows.select([batch.index(row) for row in going])
             batch = going
-
-    def _ended(self, written: list[int], max_new_tokens: int) -> bool:
-        return len(written) >= max_new_tokens or any(token in self._end_ids for token in written)
 
     def _by_letter(self, logits: Tensor) -> Tensor:
         """Probability of each letter and, last, of any other token, shape (tokens, 27)."""
         chosen = logits[:, self._letter_tokens].float()
         probabilities = torch.exp(chosen - torch.logsumexp(logits.float(), dim=-1, keepdim=True))
-        by_letter = torch.zeros(len(logits), len(_LETTERS) + 1, dtype=torch.float32, device=logits.device)
+        by_letter = torch.zeros(len(logits), len(LETTERS) + 1, dtype=torch.float32, device=logits.device)
         by_letter.index_add_(1, self._letter_indices, probabilities)
         by_letter[:, -1] = (1 - by_letter.sum(dim=-1)).clamp(min=0)
         return by_letter.cpu()
-
-    def _generation(self, tokens: list[int], steps: list[Tensor]) -> Generation:
-        length = next((place for place, token in enumerate(tokens) if token in self._end_ids), len(tokens))
-        # The ending token may hold text before its line break (".\n").
-        text = self.tokenizer.decode(tokens[: length + 1], skip_special_tokens=True)
-        probabilities = tuple(dict(zip([*_LETTERS, ""], step.tolist(), strict=True)) for step in steps[:length])
-        return Generation(
-            text=text.lstrip("\n").partition("\n")[0] if length else text.partition("\n")[0],
-            token_texts=tuple(self.tokenizer.decode([token]) for token in tokens[:length]),
-            letter_probabilities=probabilities,
-        )
-
-
-def _letter_index(token_text: str) -> int | None:
-    letter = token_text.strip().lower()
-    return _LETTERS.index(letter) if len(letter) == 1 and letter in _LETTERS else None
 
 
 def _nothing(row: int, logits: Tensor) -> None:

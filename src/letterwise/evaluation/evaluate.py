@@ -110,7 +110,7 @@ def quick_evaluation(
 
 def evaluate_model(
     role: ModelRole,
-    load: Callable[[], PreTrainedModel],
+    load: Callable[[], Engine],
     tokenizer: PreTrainedTokenizerBase,
     items: EvaluationItems,
     settings: EvaluationConfig,
@@ -123,7 +123,7 @@ def evaluate_model(
 
     Args:
         role: base, finetuned or control.
-        load: gives the model; called only when something is left to ask.
+        load: gives the model's engine; called only when something is left to ask.
         tokenizer: of the model.
         items: what to ask.
         settings: modes and batch size.
@@ -193,7 +193,7 @@ class _Session:
     def __init__(
         self,
         role: ModelRole,
-        load: Callable[[], PreTrainedModel],
+        load: Callable[[], Engine],
         tokenizer: PreTrainedTokenizerBase,
         settings: EvaluationConfig,
         identity: str,
@@ -213,7 +213,7 @@ class _Session:
     @property
     def engine(self) -> Engine:
         if self._engine is None:
-            self._engine = TransformersEngine(self.load(), self.tokenizer, self.settings.batch_size)
+            self._engine = self.load()
         return self._engine
 
     def spell(self, words: Sequence[str], subset: Subset, longest: int) -> list[Path]:

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx2
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, logging
 
 from letterwise.errors import LetterwiseError
@@ -124,7 +123,7 @@ def _remove(api: HfApi, repo_id: str, kind: RepositoryKind) -> str | None:
         if set(api.list_repo_files(repo_id, repo_type=kind)) <= {".gitattributes"}:
             api.delete_repo(repo_id, repo_type=kind)
             return None
-    except (HfHubHTTPError, httpx2.HTTPError, OSError):
+    except (HfHubHTTPError, HTTPError, OSError):
         return f"the empty repository {repo_id} could not be removed again, delete it on the Hub"
     return f"the files did arrive in {repo_id}, check them with `letterwise publish verify {repo_id}`"
 
@@ -140,7 +139,7 @@ def told(repo_id: str) -> Iterator[None]:
         raise LetterwiseError(_sentence(error, repo_id)) from error
     except ValueError as error:  # the Hub refused the metadata of the card
         raise LetterwiseError(f"The Hub refuses {repo_id}: {' '.join(str(error).split())}") from error
-    except (httpx2.HTTPError, OSError, RuntimeError) as error:
+    except (HTTPError, OSError, RuntimeError) as error:
         cause = error.__cause__ or error
         if isinstance(cause, HfHubHTTPError):
             raise LetterwiseError(_sentence(cause, repo_id)) from error

@@ -14,10 +14,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from peft import PeftModel
 
-from letterwise import processes
+from letterwise import hardware, processes
 from letterwise.config import TrainingConfig
 from letterwise.data.packing import IGNORED, PackedRows, attention_mask
 from letterwise.errors import LetterwiseError
+from letterwise.training.unsloth_model import summed_loss
 
 
 class TrainingStep:
@@ -50,7 +51,10 @@ class TrainingStep:
             mixed_precision="no",
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
-        self.summed_loss = self.accelerator.prepare_model(SummedLoss(model, compiled))
+        narrow = hardware.choose_dtype(self.device, settings.dtype) == torch.bfloat16
+        # Around a base in 4 bits or Unsloth's model, the adapter is in float32 and what is computed is not.
+        self.mixed = narrow and (settings.load_in_4bit or settings.use_unsloth)
+        self.summed_loss = self.accelerator.prepare_model(SummedLoss(model, compiled, settings.use_unsloth))
 
     def __call__(self, step: int) -> tuple[float, int]:
         """Accumulate gradients; returns the mean loss over learned tokens and the number of tokens read, of all."""
@@ -62,8 +66,10 @@ class TrainingStep:
         for batch in batches:
             last = batch is batches[-1]
             with nullcontext() if last else self.accelerator.no_sync(self.summed_loss):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+                    summed = self.summed_loss(*self._tensors(batch))
                 # Gradients of several processes are averaged, and here their sum is wanted.
-                loss = self.summed_loss(*self._tensors(batch)) * processes.count() / learned
+                loss = summed * processes.count() / learned
                 torch.autograd.backward(loss)
             total += loss.detach()
         tokens = int((self.packed.segments[rows] > 0).sum())
@@ -86,9 +92,11 @@ class TrainingStep:
 class SummedLoss(torch.nn.Module):
     """A model with its loss over packed rows: the module that accelerate makes parallel."""
 
-    def __init__(self, model: PeftModel, compiled: bool) -> None:
+    def __init__(self, model: PeftModel, compiled: bool, unsloth: bool) -> None:
         super().__init__()
+        self.model = model
         self.inner = model.get_base_model()
+        self.unsloth = unsloth
         self.loss = _letter_loss
         if compiled:
             for block in _repeated_blocks(self.inner):
@@ -99,6 +107,8 @@ class SummedLoss(torch.nn.Module):
         self, input_ids: torch.Tensor, labels: torch.Tensor, segments: torch.Tensor, position_ids: torch.Tensor
     ) -> torch.Tensor:
         """The sum of the losses of all tokens to learn."""
+        if self.unsloth:
+            return summed_loss(self.model, input_ids, labels, segments)
         hidden = self.inner.base_model(
             input_ids=input_ids,
             attention_mask=attention_mask(segments, self.inner.dtype),

@@ -18,9 +18,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware, processes
-from letterwise.adapters import add_adapter, save_adapter
+from letterwise.adapters import add_adapter, add_adapter_to_4bit, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
-from letterwise.data.packing import PackedRows, pack
+from letterwise.data.packing import PackedRows, pack, pack_singly
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
@@ -37,6 +37,7 @@ from letterwise.training.state import (
 )
 from letterwise.training.step import TrainingStep
 from letterwise.training.tracking import Tracker
+from letterwise.training.unsloth_model import padding_notice, unsloth_model
 
 TrainedRole = Literal["finetuned", "control"]
 
@@ -70,13 +71,17 @@ class StepFigures:
 def training_rows(
     role: TrainedRole, rows: Dataset, tokenizer: PreTrainedTokenizerBase, settings: TrainingConfig, seed: int
 ) -> PackedRows:
-    """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled."""
+    """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled.
+
+    Each text has a row of its own where the attention would not keep them apart.
+    """
     listed = rows.to_list()
     examples = spelling_examples(listed) if role == "finetuned" else shuffled_spelling(listed, seed)
     texts = tokenized_texts(
         examples, rows["template"][:], tokenizer, settings.words_per_text, settings.row_length, seed
     )
-    return pack(texts, settings.row_length, tokenizer.pad_token_id)
+    put_into_rows = pack_singly if settings.use_unsloth else pack
+    return put_into_rows(texts, settings.row_length, tokenizer.pad_token_id)
 
 
 def train(
@@ -117,8 +122,10 @@ def train(
     device = hardware.choose_device()
     dtype = hardware.choose_dtype(device, settings.dtype)
     torch.manual_seed(config.seed)
-    model = add_adapter(load_model(base, device, dtype), config.lora, base)
+    model = _model_with_adapter(config, base, device, dtype)
     packed = training_rows(role, rows, tokenizer, settings, config.seed)
+    if settings.use_unsloth and (notice := padding_notice(packed, settings.batch_size)):
+        say(notice)
     optimizer = AdapterOptimizer(model, settings)
     folder = config.checkpoint_folder / role
     identity = run_identity(config, base, rows, role)
@@ -172,6 +179,16 @@ def train(
     return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
 
 
+def _model_with_adapter(
+    config: ExperimentConfig, base: BaseModel, device: torch.device, dtype: torch.dtype
+) -> PeftModel:
+    if config.training.use_unsloth:
+        return unsloth_model(config, base, dtype)
+    if config.training.load_in_4bit:
+        return add_adapter_to_4bit(base, config.lora, device, dtype)
+    return add_adapter(load_model(base, device, dtype), config.lora, base)
+
+
 def run_identity(config: ExperimentConfig, base: BaseModel, rows: Dataset, role: TrainedRole) -> str:
     """Fingerprint of what determines a training run; with the same one, it may be resumed.
 
@@ -222,7 +239,8 @@ def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str
         raise LetterwiseError(
             "training.compile needs a C++ compiler and no MPS device; install g++ or set it to false."
         )
-    if not able or settings.compile is False or (settings.compile == "auto" and tokens < COMPILE_FROM_TOKENS):
+    worth_it = tokens >= COMPILE_FROM_TOKENS and not settings.use_unsloth and not settings.load_in_4bit
+    if not able or settings.compile is False or (settings.compile == "auto" and not worth_it):
         return False
     say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
     return True

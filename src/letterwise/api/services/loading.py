@@ -20,6 +20,7 @@ from letterwise.api.settings import ServiceSettings
 from letterwise.engines.engine import Engine
 from letterwise.engines.openvino_engine import OpenVinoEngine
 from letterwise.engines.transformers_engine import TransformersEngine
+from letterwise.engines.vllm_engine import VllmEngine, load_vllm
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, sha256_file
 from letterwise.models import (
@@ -120,15 +121,25 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
         if device.type == "cpu":
             raise LetterwiseError("ENABLE_GPU is set, but PyTorch finds no GPU; unset it, or install a GPU build.")
     tokenizer = load_tokenizer(source.base)
-
-    compiled = settings.engine == "openvino" or (settings.engine == "auto" and device.type == "cpu")
-    if compiled and device.type != "cpu":
+    kind = settings.engine
+    if kind == "auto":
+        kind = "openvino" if device.type == "cpu" else "transformers"
+    if kind == "openvino" and device.type != "cpu":
         raise LetterwiseError("ENGINE is openvino, which runs on the processor, and ENABLE_GPU is set; unset one.")
+    if kind == "vllm":
+        if not settings.enable_gpu:
+            raise LetterwiseError("ENGINE is vllm, which runs on a GPU; set ENABLE_GPU, or choose another engine.")
+        hardware.require_gpu_package("ENGINE=vllm", "vllm", "vllm")
 
     def engine(adapter: Path | None) -> Engine:
-        dtype = torch.float32 if compiled else hardware.choose_dtype(device)
-        kind = OpenVinoEngine if compiled else TransformersEngine
-        return kind(_weights(source.base, adapter, device, dtype), tokenizer, settings.max_batch_size)
+        dtype = hardware.choose_dtype(device)
+        if kind == "vllm":
+            model = load_vllm(source.base, dtype, [source.adapter] if source.adapter else [])
+            return VllmEngine(model, tokenizer, adapter)
+        if kind == "openvino":
+            weights = _weights(source.base, adapter, device, torch.float32)
+            return OpenVinoEngine(weights, tokenizer, settings.max_batch_size)
+        return TransformersEngine(_weights(source.base, adapter, device, dtype), tokenizer, settings.max_batch_size)
 
     engines: dict[ModelName, Engine] = {"finetuned": engine(source.adapter)}
     if settings.compare_base and source.adapter:
@@ -140,7 +151,7 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
     return ServedModel(
         name=name,
         revision=revision,
-        engine_name="openvino" if compiled else "transformers",
+        engine_name=kind,
         tokenizer=tokenizer,
         engines=engines,
         calibration=_beside(source, CALIBRATION_FILE, Calibration),
