@@ -36,7 +36,7 @@ def describe_environment(config: ExperimentConfig, base: BaseModel) -> Environme
         gpu=hardware.gpu_name(),
         device=device.type,
         dtype=str(hardware.choose_dtype(device, config.training.dtype)).removeprefix("torch."),
-        seeds={"words": config.seed, "data": config.seed, "training": config.seed, "bootstrap": config.seed},
+        seeds={"words": config.seed, "data": config.seed, "training": config.training_seed, "bootstrap": config.seed},
         base_model=base.id,
         base_revision=base.revision,
     )

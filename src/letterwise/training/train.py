@@ -22,7 +22,7 @@ from letterwise.adapters import add_adapter, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
 from letterwise.data.packing import IGNORED, PackedRows, attention_mask, pack
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
-from letterwise.errors import LetterwiseError
+from letterwise.errors import DivergedError, LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import fingerprint
 from letterwise.models import BaseModel, load_model
@@ -35,7 +35,7 @@ from letterwise.training.state import (
     load_checkpoint,
     save_checkpoint,
 )
-from letterwise.training.tracking import Tracker
+from letterwise.training.tracking import VALIDATION, Tracker
 
 TrainedRole = Literal["finetuned", "control"]
 
@@ -109,7 +109,8 @@ def train(
         say: prints one line for the user.
 
     Raises:
-        LetterwiseError: a setting does not fit the model, a checkpoint is broken, or the loss is not a number.
+        DivergedError: the loss is not a number.
+        LetterwiseError: a setting does not fit the model, or a checkpoint is broken.
     """
     settings = config.training
     device = hardware.choose_device()
@@ -135,7 +136,7 @@ def train(
         norm = optimizer.step(progress.step)
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
-            raise LetterwiseError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
+            raise DivergedError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
         progress = replace(
             progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=progress.seconds + seconds
         )
@@ -202,7 +203,7 @@ def _evaluate(
     log.add(
         _entry(role, seed, progress).model_copy(update={"evaluation": measured.metrics, "evaluation_n": measured.n})
     )
-    tracker.log({f"validation/{name}": value for name, value in measured.metrics.items()}, progress.step)
+    tracker.log({f"{VALIDATION}{name}": value for name, value in measured.metrics.items()}, progress.step)
 
 
 def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry:
