@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config
+from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config, read_settings
 from letterwise.errors import LetterwiseError
 
-CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+CONFIGS = [
+    path for path in sorted(Path(__file__).parents[1].glob("configs/*.yaml")) if "study" not in read_settings(path)
+]
 
 
 def load(folder: Path, text: str) -> ExperimentConfig:

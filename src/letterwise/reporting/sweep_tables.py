@@ -27,8 +27,8 @@ def sweep_table(results: SweepResults) -> Table:
 
 def _figures(trial: TrialResult, several: bool) -> list[str]:
     interval = "[{:.1f}, {:.1f}]".format(*(100 * bound for bound in trial.interval)) if trial.interval else "–"
-    of_seeds = [seed.value for seed in trial.seeds]
-    spread = f"{min(of_seeds):.1%}–{max(of_seeds):.1%}" if trial.value is not None else "–"
+    of_seeds = [seed.value for seed in trial.seeds] if trial.value is not None else []
+    spread = f"{min(of_seeds):.1%}–{max(of_seeds):.1%}" if of_seeds else "–"
     return [
         "–" if trial.value is None else f"{trial.value:.1%}",
         interval,
