@@ -36,6 +36,12 @@ def test_what_is_not_set_has_its_default(tmp_path: Path) -> None:
     assert config.checkpoint_folder == Path("checkpoints/first")
 
 
+def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Path) -> None:
+    assert load(tmp_path, "run_name: x\nseed: 3\n").training_seed == 3
+    own = load(tmp_path, "run_name: x\nseed: 3\ntraining: {seed: 0}\n")
+    assert (own.seed, own.training_seed) == (3, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 
 from letterwise import __version__, hardware
@@ -20,7 +21,7 @@ RECORDED_PACKAGES = ("torch", "transformers", "peft", "datasets", "tokenizers", 
 
 def describe_environment(config: ExperimentConfig, base: BaseModel) -> Environment:
     """Versions, commit, hardware and seeds of this moment."""
-    installed = {found.metadata["Name"].lower(): found.version for found in distributions()}
+    installed = _installed()
     device = hardware.choose_device()
     return Environment(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,6 +41,11 @@ def describe_environment(config: ExperimentConfig, base: BaseModel) -> Environme
         base_model=base.id,
         base_revision=base.revision,
     )
+
+
+@cache
+def _installed() -> dict[str, str]:
+    return {found.metadata["Name"].lower(): found.version for found in distributions()}
 
 
 def current_commit() -> str | None:

@@ -38,6 +38,8 @@ from letterwise.training.sweep import Spent, SweepWorker
 from letterwise.training.tracking import Watch
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
+STOP_SECONDS = 60.0
+"""A worker that was told to stop and has not by then is killed."""
 
 
 class RunTrainer:
@@ -181,7 +183,11 @@ def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Termina
             with explained_write_errors(log), log.open("wb") as stream:
                 command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path)]
                 environment = worker_environment(number, workers)
-                processes.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT))
+                # In sessions of their own, so that Ctrl-C reaches them once: from here.
+                process = subprocess.Popen(
+                    command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                )
+                processes.append(process)
         with _progress(config, study.results(), terminal) as (show, note):
             while any(process.poll() is None for process in processes):
                 show(study.results())
@@ -212,7 +218,10 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGINT)
     for process in processes:
-        process.wait()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _why(log: Path, code: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,11 +15,12 @@ import yaml
 
 from letterwise.config import load_config
 from letterwise.files import read_json
-from letterwise.results import read_results, read_training_log
+from letterwise.results import TrainingLogEntry, read_results, read_training_log
 from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import SWEEP_FILE, SweepResults
 from letterwise.sweep_steps import worker_environment
 from letterwise.training.state import AdapterOptimizer
+from letterwise.training.study import Study
 
 Letterwise = Callable[..., int]
 WriteConfig = Callable[..., Path]
@@ -54,29 +54,27 @@ def results_of(path: Path) -> SweepResults:
     return read_results(load_sweep(path).folder / SWEEP_FILE, SweepResults)
 
 
+def log_of(path: Path, trial: str, seed: int) -> list[TrainingLogEntry]:
+    folder = load_sweep(path).folder / "trials" / f"{trial}-seed-{seed}"
+    return read_training_log(folder / "training_log.jsonl")
+
+
 def test_a_sweep_ends_in_a_table_and_a_configuration_to_run(
     write_sweep: WriteSweep, letterwise: Letterwise, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_sweep(variants={"narrow": {"lora.rank": 2}, "wide": {"lora.rank": 8}}, seeds_per_trial=2, control=True)
+    path = write_sweep(variants={"narrow": {"lora.rank": 2}, "wide": {"lora.rank": 8}})
 
     assert letterwise("sweep", "--config", str(path)) == 0
 
-    results = results_of(path)
+    results, folder = results_of(path), load_sweep(path).folder
     assert [(trial.name, trial.state) for trial in results.trials] == [("narrow", "complete"), ("wide", "complete")]
-    folder = load_sweep(path).folder
     for trial in results.trials:
-        assert [seed.seed for seed in trial.seeds] == results.seeds == [1, 2]
-        for seed in trial.seeds:
-            log = read_training_log(folder / "trials" / f"{trial.name}-seed-{seed.seed}" / "training_log.jsonl")
-            kept = next(e for e in log if e.model == "finetuned" and e.step == seed.kept_step and e.evaluation)
-            assert seed.metrics == kept.evaluation
-            assert seed.n == 8
-            assert seed.control_metrics
-            assert seed.environment.seeds == {"words": 1, "data": 1, "training": seed.seed, "bootstrap": 1}
-        assert trial.value == pytest.approx(sum(seed.value for seed in trial.seeds) / 2)
-        losses = [read_json_losses(folder, trial.name, seed) for seed in results.seeds]
-        assert losses[0] != losses[1]
-    # Built once: words, and data for all four trainings.
+        (seed,) = trial.seeds
+        (kept,) = [e for e in log_of(path, trial.name, 1) if e.step == seed.kept_step and e.evaluation]
+        assert seed.metrics == kept.evaluation
+        assert trial.value == seed.value == seed.metrics["spelling_accuracy"]
+        assert (trial.n, seed.steps, trial.tokens) == (8, 6, log_of(path, trial.name, 1)[-1].tokens)
+    # Words and data are built once, for all trials.
     assert len(list((folder / "data").glob("words-*"))) == len(list((folder / "data").glob("data-*"))) == 1
     best = load_config(folder / "best_config.yaml")
     assert results.best
@@ -84,15 +82,27 @@ def test_a_sweep_ends_in_a_table_and_a_configuration_to_run(
     assert (best.run_name, best.seed, best.training.seed) == ("night-best", 1, None)
     printed = capsys.readouterr().out
     assert "2 trials: 2 complete." in printed
-    assert "lora.rank" in printed
+    assert f"letterwise run --config {folder / 'best_config.yaml'}" in printed
     # Kept is what was chosen, not what an interrupted training goes on from.
-    kept_folders = {path.name for path in folder.parents[1].glob("checkpoints/night/*/*/*")}
-    assert kept_folders == {"best"}
+    assert {path.name for path in folder.parents[1].glob("checkpoints/night/*/*/*")} == {"best"}
 
 
-def read_json_losses(folder: Path, trial: str, seed: int) -> list[float | None]:
-    log = read_training_log(folder / "trials" / f"{trial}-seed-{seed}" / "training_log.jsonl")
-    return [entry.loss for entry in log if entry.model == "finetuned"]
+@pytest.mark.slow
+def test_seeds_vary_the_training_on_the_same_words_and_data(write_sweep: WriteSweep, letterwise: Letterwise) -> None:
+    path = write_sweep(variants={"plain": {}}, seeds_per_trial=2, control=True)
+
+    assert letterwise("sweep", "--config", str(path)) == 0
+
+    (trial,) = results_of(path).trials
+    assert [seed.seed for seed in trial.seeds] == [1, 2]
+    assert trial.value == pytest.approx(sum(seed.value for seed in trial.seeds) / 2)
+    for seed in trial.seeds:
+        assert seed.environment.seeds == {"words": 1, "data": 1, "training": seed.seed, "bootstrap": 1}
+        last = [entry for entry in log_of(path, "plain", seed.seed) if entry.model == "control"][-1]
+        assert seed.control_metrics == last.evaluation
+    losses = [[entry.loss for entry in log_of(path, "plain", seed.seed)] for seed in trial.seeds]
+    assert losses[0] != losses[1]
+    assert len(list((load_sweep(path).folder / "data").glob("data-*"))) == 1
 
 
 def test_an_interrupted_sweep_goes_on_from_the_checkpoint(
@@ -101,7 +111,7 @@ def test_an_interrupted_sweep_goes_on_from_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = write_sweep(trials=2, sampler="random")
+    path = write_sweep(trials=1, sampler="random")
     take_step, taken = AdapterOptimizer.step, []
 
     def step(self: AdapterOptimizer, number: int) -> float:
@@ -113,20 +123,21 @@ def test_an_interrupted_sweep_goes_on_from_the_checkpoint(
     monkeypatch.setattr(AdapterOptimizer, "step", step)
     assert letterwise("sweep", "--config", str(path)) == 130
     assert "Stopped; the same command goes on where it was." in capsys.readouterr().out
-    assert [trial.state for trial in results_of(path).trials] == ["waiting", "waiting"]
+    assert [trial.state for trial in results_of(path).trials] == ["waiting"]
 
     assert letterwise("sweep", "--config", str(path)) == 0
 
-    # Six steps a trial; the first was interrupted at its fourth step, and went on after the other from its second.
-    assert taken == [0, 1, 2, 3, *range(6), 2, 3, 4, 5]
-    results = results_of(path)
-    assert [(trial.state, trial.attempts) for trial in results.trials] == [("complete", 2), ("complete", 1)]
-    assert list(results.trials[0].intermediate) == [2, 4, 6]
+    # Interrupted at its fourth step, it goes on from the checkpoint after its second.
+    assert taken == [0, 1, 2, 3, 2, 3, 4, 5]
+    (trial,) = results_of(path).trials
+    assert (trial.state, trial.attempts) == ("complete", 2)
+    assert list(trial.intermediate) == [2, 4, 6]
     before = list(taken)
     assert letterwise("sweep", "--config", str(path)) == 0
     assert taken == before
 
 
+@pytest.mark.slow
 def test_a_mistake_costs_no_trial(
     write_sweep: WriteSweep, letterwise: Letterwise, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,11 +149,9 @@ def test_a_mistake_costs_no_trial(
     assert [trial.state for trial in results_of(path).trials] == ["waiting"]
 
 
-def start(path: Path, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path)]
-    return subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def start(path: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.slow
@@ -159,26 +168,51 @@ def test_two_processes_share_a_study_and_finish_exactly_its_trials(write_sweep: 
     assert all("6 trials: 6 complete." in text for text in printed)
 
 
+def wait_for_training(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not list(load_sweep(path).folder.glob("trials/*/training_log.jsonl")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
-def test_workers_share_the_machine_and_a_killed_one_loses_nothing(write_sweep: WriteSweep) -> None:
-    """The second worker, started by hand, is killed in its training; the others finish what it began."""
+def test_a_worker_that_is_killed_loses_nothing(write_sweep: WriteSweep) -> None:
+    """The first is killed in its training; the workers started afterwards go on with what it began."""
     path = write_sweep(trials=4, pruner={"kind": "none"})
     victim = start(path)
-    folder = load_sweep(path).folder
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("trials/*/training_log.jsonl")):
-        assert time.monotonic() < deadline
-        assert victim.poll() is None, victim.communicate()[0]
-        time.sleep(0.02)
+    wait_for_training(path, victim)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path), "--workers", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    workers = start(path, "--workers", "2")
+
+    printed = workers.communicate(timeout=200)[0]
+    assert workers.returncode == 0, printed
     results = results_of(path)
     assert [trial.state for trial in results.trials] == ["complete"] * 4
-    assert sum(trial.attempts for trial in results.trials) >= 5
-    assert len(list((folder / "workers").glob("worker-*.log"))) == 2
+    assert sum(trial.attempts for trial in results.trials) == 5
+    assert "4 trials: 4 complete." in printed
+    logs = [log.read_text() for log in (load_sweep(path).folder / "workers").iterdir()]
+    assert len(logs) == 2
+    assert all("4 trials: 4 complete." in log for log in logs)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_workers_and_puts_their_trials_back(write_sweep: WriteSweep) -> None:
+    path = write_sweep(trials=50, pruner={"kind": "none"})
+    workers = start(path, "--workers", "2")
+    wait_for_training(path, workers)
+
+    workers.send_signal(signal.SIGINT)
+
+    printed = workers.communicate(timeout=100)[0]
+    assert workers.returncode == 130
+    assert "Stopped; the same command goes on where it was." in printed
+    assert "Traceback" not in printed
+    study = Study(load_sweep(path))
+    assert not study.others_at_work()
+    assert {trial.state for trial in study.results().trials} <= {"waiting", "complete"}
 
 
 @pytest.mark.slow
