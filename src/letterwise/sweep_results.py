@@ -55,8 +55,9 @@ class TrialResult(ResultsModel):
     intermediate: dict[int, float] = Field(default_factory=dict)
     """Training step → metric, of the first seed: what pruning goes by."""
     tokens: int = 0
-    """Of all trainings, an unfinished one included."""
+    """Of the tuned adapters of all seeds, an unfinished one included."""
     seconds: float = 0.0
+    """Of the same trainings, evaluation left out."""
     attempts: int = 0
     """Times a worker took it up."""
     reason: str | None = None

@@ -21,7 +21,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from letterwise import hardware
-from letterwise.config import ExperimentConfig, dump_config
+from letterwise.config import ExperimentConfig, dump_config, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.files import explained_write_errors, fingerprint, make_folder, write_text
@@ -52,8 +52,7 @@ class RunTrainer:
     def train(self, trial: TakenTrial, seed: int, watch: Watch) -> SeedResult:
         """Train one seed, or go on with a training that was interrupted."""
         run = self._run(trial, seed)
-        log = run.folder / "training_log.jsonl"
-        for entry in _evaluations(log, "finetuned"):
+        for entry in self._before_interruption(run):
             watch(entry.step, entry.evaluation or {})
         try:
             run.execute(train_step(run, "finetuned", watch))
@@ -70,8 +69,16 @@ class RunTrainer:
         run = self._run(trial, seed)
         shutil.rmtree(run.config.checkpoint_folder, ignore_errors=True)
         log = run.folder / "training_log.jsonl"
-        entries = read_training_log(log) if log.is_file() else []
-        return Spent(entries[-1].tokens, entries[-1].seconds) if entries else Spent(0, 0.0)
+        last = {entry.model: entry for entry in read_training_log(log)} if log.is_file() else {}
+        return Spent(
+            sum(entry.tokens for entry in last.values()), round(sum(entry.seconds for entry in last.values()), 3)
+        )
+
+    def _before_interruption(self, run: Run) -> list[TrainingLogEntry]:
+        """What this very training was measured at; a study of the same name may have been deleted."""
+        recorded = run.folder / "config.yaml"
+        same = recorded.is_file() and load_config(recorded) == run.config
+        return _evaluations(run.folder / "training_log.jsonl", "finetuned") if same else []
 
     def _run(self, trial: TakenTrial, seed: int) -> Run:
         config = self.config.trial_config(trial.name, trial.overrides, seed)

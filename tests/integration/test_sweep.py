@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,18 @@ def test_an_interrupted_sweep_goes_on_from_the_checkpoint(
     before = list(taken)
     assert letterwise("sweep", "--config", str(path)) == 0
     assert taken == before
+
+
+@pytest.mark.slow
+def test_a_deleted_study_of_the_same_name_leaves_nothing_behind(
+    write_sweep: WriteSweep, letterwise: Letterwise
+) -> None:
+    for every, steps in ((2, [2, 4, 6]), (3, [3, 6])):
+        path = write_sweep(variants={"a": {"training.evaluate_every": every}})
+        assert letterwise("sweep", "--config", str(path)) == 0
+        (trial,) = results_of(path).trials
+        assert list(trial.intermediate) == steps
+        shutil.rmtree(load_sweep(path).storage_folder)
 
 
 @pytest.mark.slow

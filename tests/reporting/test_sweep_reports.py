@@ -46,7 +46,17 @@ def test_the_table_begins_with_the_best_and_ends_with_what_has_no_value() -> Non
     rows = [line for line in text.splitlines() if "trial-0" in line]
     assert [row.split()[1] for row in rows] == ["trial-001", "trial-000", "trial-002"]
     assert [cell in rows[0] for cell in ("50.0%", "[38.0, 62.0]", "60", "12,345", "1.5")] == [True] * 5
+    assert "rank 16" in rows[0]
     assert "–" in rows[2]
+
+
+def test_settings_that_end_alike_are_told_apart() -> None:
+    trial = TrialResult(
+        name="wide", state="waiting", params={"training.seed": 1, "seed": 2, "lora.target_modules": ["q", "v"]}
+    )
+    console = Console(file=io.StringIO(), width=160)
+    console.print(sweep_table(RESULTS.model_copy(update={"trials": [trial]})))
+    assert "training.seed 1, seed 2, target_modules q+v" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_sentence_says_how_trials_ended_and_why() -> None:

@@ -94,6 +94,15 @@ def test_too_few_trials_have_no_importance_but_a_reason(make_sweep: MakeSweep) -
     assert results.importance_reason == "10 complete trials are wanted, there are 2."
 
 
+def test_equal_trials_have_no_importance_but_a_reason(make_sweep: MakeSweep, recwarn: pytest.WarningsRecorder) -> None:
+    study = Study(make_sweep(SPACE, trials=12))
+    run_all(study, lambda _: 0.5)
+    results = study.results()
+    assert results.importance is None
+    assert results.importance_reason == "No setting sets the best trials apart from the others."
+    assert not recwarn.list
+
+
 def test_variants_are_run_once_each_under_their_names(make_sweep: MakeSweep) -> None:
     variants: dict[str, Any] = {"plain": {}, "wide": {"lora.rank": 64, "lora.alpha": 128}}
     study = Study(make_sweep(variants=variants))

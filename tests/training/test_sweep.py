@@ -99,6 +99,16 @@ def test_what_goes_badly_is_given_up_and_trains_no_further_seed(
     assert mid.reason == "spelling_accuracy was 25.0% at step 10"
 
 
+def test_nothing_is_given_up_after_its_last_step(sweep: Callable[..., tuple[SweepConfig, Study]]) -> None:
+    config, _ = sweep(pruner={"kind": "median", "startup_trials": 1, "warmup_steps": 15})
+    variants = {name: {**VARIANTS[name], "training.max_steps": 20} for name in ("high", "low")}
+    storage = config.study.model_copy(update={"storage": config.folder / "s"})
+    config = config.model_copy(update={"variants": variants, "study": storage})
+    study = Study(config)
+    SweepWorker(config, study, ScriptedTrainer()).work()
+    assert [trial.state for trial in study.results().trials] == ["complete", "complete"]
+
+
 def test_a_training_that_diverges_fails_and_the_study_goes_on(
     sweep: Callable[..., tuple[SweepConfig, Study]],
 ) -> None:

@@ -13,16 +13,25 @@ from letterwise.sweep_results import SweepResults, TrialResult
 
 
 def sweep_table(results: SweepResults) -> Table:
-    """A row for each trial: the best first, then those without a value; settings that differ have columns."""
-    paths = list(dict.fromkeys(path for trial in results.trials for path in trial.params))
+    """A row for each trial: the best first, then those without a value."""
     several = len(results.seeds) > 1
     columns = [results.metric, "95% interval", *(["seeds from–to"] if several else []), "n", "tokens", "minutes"]
-    table = Table("trial", "state", *paths, *columns, title=f"{results.study}, validation words")
+    table = Table("trial", "state", *columns, "settings", title=f"{results.study}, validation words")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    names = _short_names(results)
     for trial in sorted(results.trials, key=lambda trial: (trial.value is None, -(trial.value or 0.0))):
-        values = [setting_text(trial.params[path]) if path in trial.params else "" for path in paths]
+        settings = ", ".join(f"{names[path]} {setting_text(value)}" for path, value in trial.params.items())
         style = "bold" if trial.name == results.best else None
-        table.add_row(trial.name, trial.state, *values, *_figures(trial, several), style=style)
+        table.add_row(trial.name, trial.state, *_figures(trial, several), settings, style=style)
     return table
+
+
+def _short_names(results: SweepResults) -> dict[str, str]:
+    """The last part of each setting's path, or all of it where two end alike."""
+    paths = dict.fromkeys(path for trial in results.trials for path in trial.params)
+    last = [path.rpartition(".")[2] for path in paths]
+    return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
 
 
 def _figures(trial: TrialResult, several: bool) -> list[str]:
@@ -40,11 +49,11 @@ def _figures(trial: TrialResult, several: bool) -> list[str]:
 
 
 def setting_text(value: Any) -> str:
-    """A setting's value, short enough for a column."""
+    """A setting's value, short enough for a table."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return "+".join(map(str, value))
     return str(value)
 
 
@@ -54,5 +63,7 @@ def progress_sentence(results: SweepResults) -> str:
     ends = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     failed = next((trial for trial in results.trials if trial.state == "failed"), None)
     why = f" {failed.name} failed: {(failed.reason or '').rstrip('.')}." if failed else ""
-    importance = f" No importance: {results.importance_reason}" if results.importance_reason else ""
-    return f"{len(states)} trials: {ends}.{why}{importance}"
+    # Of variants nobody expects one.
+    reason = results.importance_reason if results.config.get("space") else None
+    importance = f" No importance: {reason}" if reason else ""
+    return f"{len(states)} {'trial' if len(states) == 1 else 'trials'}: {ends}.{why}{importance}"

@@ -7,6 +7,7 @@ training.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -258,8 +259,12 @@ class Study:
         if complete < IMPORTANCE_TRIALS:
             return None, f"{IMPORTANCE_TRIALS} complete trials are wanted, there are {complete}."
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
-        return {name: float(share) for name, share in found.items()}, None
+        with warnings.catch_warnings(action="ignore"):  # what they say is the reason below
+            found = optuna.importance.get_param_importances(self._study, evaluator=evaluator, normalize=False)
+        total = sum(found.values())
+        if not total:
+            return None, "No setting sets the best trials apart from the others."
+        return {name: float(weight / total) for name, weight in found.items()}, None
 
 
 def _slots(config: SweepConfig) -> dict[str, tuple[dict[str, Any], Overrides]]:

@@ -14,7 +14,7 @@ import torch
 
 from letterwise.errors import DivergedError
 from letterwise.evaluation.statistics import wilson_interval
-from letterwise.sweep_config import SweepConfig
+from letterwise.sweep_config import SweepConfig, vary
 from letterwise.sweep_results import SeedResult, SweepResults
 from letterwise.training.study import Study, TakenTrial
 from letterwise.training.tracking import Watch
@@ -92,11 +92,13 @@ class SweepWorker:
 
     def _run(self, taken: TakenTrial) -> None:
         metric, seeds = self.config.study.metric, self.config.seeds
+        last_step = vary(self.config.experiment, taken.overrides).training.max_steps
         found: list[SeedResult] = []
 
         def watch(step: int, measured: Mapping[str, float]) -> None:
             # Other seeds are not compared at equal steps: a trial that the first did not end is worth them all.
-            if step and not found and taken.report(step, measured[metric]):
+            badly = step and not found and taken.report(step, measured[metric])
+            if badly and step < last_step:  # after it, nothing is saved by giving up
                 raise GivenUpError(f"{metric} was {measured[metric]:.1%} at step {step}")
 
         try:
