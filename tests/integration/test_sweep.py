@@ -151,13 +151,14 @@ def test_a_deleted_study_of_the_same_name_leaves_nothing_behind(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("workers", "said"), [("1", "Error: "), ("2", "Error: A worker ended with exit code 2: ")])
 def test_a_mistake_costs_no_trial(
-    write_sweep: WriteSweep, letterwise: Letterwise, capsys: pytest.CaptureFixture[str]
+    write_sweep: WriteSweep, letterwise: Letterwise, capsys: pytest.CaptureFixture[str], workers: str, said: str
 ) -> None:
     path = write_sweep(variants={"misnamed": {"lora.target_modules": ["q_project"]}})
-    assert letterwise("sweep", "--config", str(path)) == 2
+    assert letterwise("sweep", "--config", str(path), "--workers", workers) == 2
     message = capsys.readouterr().err
-    assert message.startswith("Error: lora.target_modules does not fit")
+    assert message.startswith(f"{said}lora.target_modules does not fit")
     assert message.count("\n") == 1
     assert [trial.state for trial in results_of(path).trials] == ["waiting"]
 
