@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from letterwise.cli import app
-from letterwise.config import ExperimentConfig, load_config
+from letterwise.config import ExperimentConfig, load_config, read_settings
 from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
 from letterwise.results import (
     DataAudit,
@@ -27,6 +27,7 @@ from letterwise.results import (
     read_results,
     read_training_log,
 )
+from letterwise.sweep_config import FIXED, Metric, PrunerSection, StudySection
 from letterwise.tasks.questions import count_question, direct_prompt, position_question, spell_first_prompt
 from letterwise.tasks.spelling import SEPARATORS, SPELLING_TEMPLATES, spelling_prompt
 
@@ -176,13 +177,41 @@ def settings_tables() -> str:
     return "\n\n".join(parts)
 
 
+def sweep_settings() -> str:
+    """Every setting of a study and its pruner."""
+    schemas = (StudySection.model_json_schema(), PrunerSection.model_json_schema())
+    study, pruner = ({k: v for k, v in schema["properties"].items() if "$ref" not in v} for schema in schemas)
+    nested = {f"pruner.{key}": value for key, value in pruner.items()}
+    return _settings_table({**study, **nested})
+
+
+def sweep_metrics() -> str:
+    """What a study can raise."""
+    return ", ".join(f"`{metric}`" for metric in get_args(Metric))
+
+
+def fixed_settings() -> str:
+    """What may not vary, and why."""
+    return _table(("setting", "why it may not vary"), [(f"`{path}`", why) for path, why in FIXED.items()])
+
+
+def shipped_sweep() -> str:
+    """The ready sweep."""
+    text = (ROOT / "configs" / "sweep.yaml").read_text(encoding="utf-8")
+    return f"```yaml\n{text.rstrip()}\n```"
+
+
+def experiments() -> list[Path]:
+    """The files in configs/ that `letterwise run` takes."""
+    return [path for path in sorted((ROOT / "configs").glob("*.yaml")) if "study" not in read_settings(path)]
+
+
 def ready_configurations() -> str:
     """The files in configs/ with the comment that each begins with."""
     rows = []
-    for path in sorted((ROOT / "configs").glob("*.yaml")):
-        config = load_config(path)
+    for path in experiments():
         comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        rows.append((f"[`configs/{path.name}`](../configs/{path.name})", f"`{config.run_name}`", comment))
+        rows.append((f"[`configs/{path.name}`](../configs/{path.name})", f"`{load_config(path).run_name}`", comment))
     return _table(("file", "run_name", "for"), rows)
 
 
@@ -264,7 +293,7 @@ def _figure(folder: Path, name: str, description: str) -> str:
 
 def _command(folder: Path) -> str:
     """What to type for the same run."""
-    for path in sorted((ROOT / "configs").glob("*.yaml")):
+    for path in experiments():
         if load_config(path).run_name == folder.name:
             return f"letterwise run --config configs/{path.name}"
     return f"letterwise run --config {(folder / 'config.yaml').relative_to(ROOT).as_posix()}"

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config
+from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config, read_settings
 from letterwise.errors import LetterwiseError
 
-CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+CONFIGS = [
+    path for path in sorted(Path(__file__).parents[1].glob("configs/*.yaml")) if "study" not in read_settings(path)
+]
 
 
 def load(folder: Path, text: str) -> ExperimentConfig:
@@ -32,6 +34,12 @@ def test_what_is_not_set_has_its_default(tmp_path: Path) -> None:
     assert config.training == TrainingConfig(learning_rate=0.0005)
     assert config.run_folder == Path("results/first")
     assert config.checkpoint_folder == Path("checkpoints/first")
+
+
+def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Path) -> None:
+    assert load(tmp_path, "run_name: x\nseed: 3\n").training_seed == 3
+    own = load(tmp_path, "run_name: x\nseed: 3\ntraining: {seed: 0}\n")
+    assert (own.seed, own.training_seed) == (3, 0)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ from letterwise.results import (
     read_training_log,
     write_results,
 )
+from letterwise.sweep_config import load_sweep
+from letterwise.sweep_results import BEST_CONFIG_FILE, IMPORTANCE_FIGURE, SWEEP_FILE
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -136,7 +138,8 @@ def test_every_command_and_option_exists(document: Path) -> None:
         given = {argument for argument in arguments if argument.startswith("-")}
         assert given <= COMMANDS[name], f"`letterwise {name}` has no {given - COMMANDS[name]}"
         if "--config" in arguments:
-            load_config(ROOT / arguments[arguments.index("--config") + 1])
+            load = load_sweep if name == "sweep" else load_config
+            load(ROOT / arguments[arguments.index("--config") + 1])
     made = {target for target, *_ in filter(None, typed_commands(text, "make"))}
     assert made <= set(targets), f"make has no target {made - set(targets)}"
     lone_options = {span.split()[0] for span in code_spans(text) if span.startswith("--")}
@@ -152,6 +155,7 @@ def test_the_readme_shows_every_command() -> None:
 def test_every_path_named_is_in_the_repository_or_in_a_run_folder(document: Path) -> None:
     in_run = {path.removeprefix("results/<run_name>/") for path in run_layout()}
     in_run |= {Path(path).name for path in in_run} | {"tokenizer.json", "eval.yaml", *FILE_NOTES}
+    in_run |= {SWEEP_FILE, BEST_CONFIG_FILE, IMPORTANCE_FIGURE}
     named = re.compile(
         r"(?:src|docs|configs|tests|benchmarks)/[\w./-]*|[\w./-]+\.(?:md|ya?ml|jsonl?|py|parquet|png|toml|cff)"
     )

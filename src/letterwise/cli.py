@@ -22,6 +22,7 @@ from letterwise.files import cache_folder
 from letterwise.publish_cli import app as publish_app
 from letterwise.report_commands import add_report_commands
 from letterwise.reporting.console import Terminal
+from letterwise.sweep_commands import add_sweep_commands
 
 if TYPE_CHECKING:
     from letterwise.run_folder import Run
@@ -319,6 +320,7 @@ def doctor(
     Terminal().console.print(table)
 
 
+add_sweep_commands(app)
 add_report_commands(app)
 add_export_commands(app)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -108,6 +108,8 @@ class TrainingConfig(Section):
     """Stop after this many evaluations without a better validation spelling accuracy; null: never."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between resumable checkpoints."""
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    """Seed of the adapter's first weights and of the order of texts; null: that of the experiment."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute type; 'auto' takes bfloat16 where the processor multiplies it natively."""
     compile: bool | Literal["auto"] = "auto"
@@ -186,12 +188,29 @@ class ExperimentConfig(Section):
         """Where the run's adapters and checkpoints go."""
         return self.checkpoints_folder / self.run_name
 
+    @property
+    def training_seed(self) -> int:
+        """Seed of the training alone; words and data have that of the experiment."""
+        return self.seed if self.training.seed is None else self.training.seed
+
 
 def load_config(path: Path) -> ExperimentConfig:
     """Read and check an experiment's YAML file.
 
     Raises:
         LetterwiseError: the file is missing, is not YAML, has an unknown key or a value out of range.
+    """
+    try:
+        return ExperimentConfig.model_validate(read_settings(path))
+    except ValidationError as error:
+        raise LetterwiseError(f"{path}: {describe_error(error)}.") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, not yet checked.
+
+    Raises:
+        LetterwiseError: the file is missing, is not YAML or holds no settings.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -203,10 +222,7 @@ def load_config(path: Path) -> ExperimentConfig:
         raise LetterwiseError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(raw, dict):
         raise LetterwiseError(f"{path} must hold settings as 'key: value' lines, found {type(raw).__name__}.")
-    try:
-        return ExperimentConfig.model_validate(raw)
-    except ValidationError as error:
-        raise LetterwiseError(f"{path}: {_describe(error)}.") from error
+    return raw
 
 
 def override(config: ExperimentConfig, values: Mapping[str, object]) -> ExperimentConfig:
@@ -228,7 +244,8 @@ def dump_config(config: ExperimentConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _describe(error: ValidationError) -> str:
+def describe_error(error: ValidationError) -> str:
+    """What is wrong with which setting, in one line."""
     problems = []
     for item in error.errors():
         # Where a value may have one of several types, pydantic adds the type ("list[str]") to the place.
@@ -238,7 +255,7 @@ def _describe(error: ValidationError) -> str:
         elif item["type"] == "missing":
             problems.append(f"'{key}' is missing")
         elif item["type"] == "value_error":
-            problems.append(f"'{key}': {item['ctx']['error']}")
+            problems.append(f"'{key}': {item['ctx']['error']}" if key else str(item["ctx"]["error"]))
         else:
             problems.append(f"'{key}': {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})")
     return "; ".join(problems)

@@ -35,7 +35,7 @@ from letterwise.results import (
 )
 from letterwise.run_folder import Run, Step, checksums_of
 from letterwise.training.own_process import train_in_own_process
-from letterwise.training.tracking import open_tracker
+from letterwise.training.tracking import Watch, finishing, open_tracker
 from letterwise.training.train import TrainedRole, TrainingReport, train
 
 
@@ -70,8 +70,14 @@ def data_step(run: Run) -> Step:
     return Step("data", [config.data.model_dump(), config.seed, words, run.base.revision], outputs, work)
 
 
-def train_step(run: Run, role: TrainedRole) -> Step:
-    """Train the spelling adapter, or the control adapter for as many steps as that one took."""
+def train_step(run: Run, role: TrainedRole, watch: Watch | None = None) -> Step:
+    """Train the spelling adapter, or the control adapter for as many steps as that one took.
+
+    Args:
+        run: the experiment.
+        role: which adapter.
+        watch: is told of each evaluation on validation words.
+    """
     config = run.config
 
     def work() -> None:
@@ -90,10 +96,10 @@ def train_step(run: Run, role: TrainedRole) -> Step:
         def evaluate(model: PeftModel) -> QuickEvaluation:
             return quick_evaluation(model, run.tokenizer, words, questions, config.evaluation.batch_size)
 
-        tracker = open_tracker(config.tracking, config, f"{config.run_name}-{role}", run.terminal.say)
+        tracker = open_tracker(config.tracking, config, f"{config.run_name}-{role}", run.terminal.say, watch)
         steps = _steps_taken(run) if role == "control" else config.training.max_steps
         shown = 0
-        with run.terminal.track(f"training {role}", steps) as advance:
+        with finishing(tracker), run.terminal.track(f"training {role}", steps) as advance:
 
             def on_step(figures: Any) -> None:
                 nonlocal shown
@@ -101,7 +107,7 @@ def train_step(run: Run, role: TrainedRole) -> Step:
                 shown = figures.step
 
             report = train_adapter(
-                config,
+                config.model_copy(update={"seed": config.training_seed}),
                 run.base,
                 run.tokenizer,
                 spelling["train"],
@@ -112,7 +118,6 @@ def train_step(run: Run, role: TrainedRole) -> Step:
                 on_step=on_step,
                 say=run.terminal.say,
             )
-        tracker.finish()
         rate = report.tokens / report.seconds if report.seconds else 0.0
         run.terminal.say(
             f"  {report.steps} steps, {report.tokens:,} tokens in {report.seconds:,.0f} s ({rate:,.0f} tokens/s); "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 
 from letterwise import __version__, hardware
@@ -24,7 +25,7 @@ RECORDED_PACKAGES = (
 
 def describe_environment(config: ExperimentConfig, base: BaseModel) -> Environment:
     """Versions, commit, hardware and seeds of this moment."""
-    installed = {found.metadata["Name"].lower(): found.version for found in distributions()}
+    installed = _installed()
     device = hardware.choose_device()
     return Environment(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,10 +41,15 @@ def describe_environment(config: ExperimentConfig, base: BaseModel) -> Environme
         gpu=hardware.gpu_name(),
         device=device.type,
         dtype=str(hardware.choose_dtype(device, config.training.dtype)).removeprefix("torch."),
-        seeds={"words": config.seed, "data": config.seed, "training": config.seed, "bootstrap": config.seed},
+        seeds={"words": config.seed, "data": config.seed, "training": config.training_seed, "bootstrap": config.seed},
         base_model=base.id,
         base_revision=base.revision,
     )
+
+
+@cache
+def _installed() -> dict[str, str]:
+    return {found.metadata["Name"].lower(): found.version for found in distributions()}
 
 
 def current_commit() -> str | None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from letterwise.config import load_config
+from letterwise.config import load_config, read_settings
 from letterwise.files import read_json, sha256_file
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,
@@ -35,6 +35,7 @@ WriteConfig = Callable[..., Path]
 
 STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer", "report")
 ROOT = Path(__file__).parents[2]
+SHIPPED = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if "study" not in read_settings(path)]
 
 
 def files_with_times(folder: Path) -> dict[Path, int]:
@@ -334,7 +335,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("shipped", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_configuration_runs(
     shipped: Path, tmp_path: Path, tiny_gpt2: Path, tiny_llama: Path, letterwise: Letterwise
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from letterwise.config import ExperimentConfig, TrackingConfig
-from letterwise.training.tracking import NoTracker, WandbTracker, open_tracker
+from letterwise.training.tracking import NoTracker, WandbTracker, finishing, open_tracker
 
 MakeConfig = Callable[..., ExperimentConfig]
 
@@ -70,6 +70,29 @@ def test_without_a_key_the_run_is_offline_and_told_how_to_sync(
     assert wandb.finished
     sync = [f"W&B ran offline; upload it with: wandb sync {wandb.dir.removesuffix('/files')}"]
     assert said == ([] if key else sync)
+
+
+def test_evaluations_are_watched_and_the_rest_is_only_logged(make_config: MakeConfig, wandb: FakeWandb) -> None:
+    config, seen = make_config(), []
+    tracking = TrackingConfig(wandb=True)
+    tracker = open_tracker(tracking, config, "name", print, lambda step, values: seen.append((step, dict(values))))
+    with finishing(tracker):
+        tracker.log({"loss": 1.5}, 3)
+        tracker.log({"validation/spelling_accuracy": 0.25}, 4)
+    assert seen == [(4, {"spelling_accuracy": 0.25})]
+    assert wandb.logged == [({"loss": 1.5}, 3), ({"validation/spelling_accuracy": 0.25}, 4)]
+
+
+def test_a_training_given_up_closes_its_record(make_config: MakeConfig, wandb: FakeWandb) -> None:
+    config = make_config()
+
+    def give_up(step: int, values: object) -> None:
+        raise StopIteration
+
+    tracker = open_tracker(TrackingConfig(wandb=True), config, "name", print, give_up)
+    with pytest.raises(StopIteration), finishing(tracker):
+        tracker.log({"validation/spelling_accuracy": 0.25}, 4)
+    assert wandb.finished
 
 
 @pytest.mark.slow

@@ -6,13 +6,20 @@ Knows nothing about what is logged.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from letterwise import processes
 from letterwise.config import ExperimentConfig, TrackingConfig
 from letterwise.files import make_folder
+
+VALIDATION = "validation/"
+"""Begins the name of each figure measured on validation words."""
+
+Watch = Callable[[int, Mapping[str, float]], None]
+"""Called with the step and the figures of each evaluation on validation words; may raise, to end the training."""
 
 
 class Tracker(Protocol):
@@ -57,8 +64,40 @@ class WandbTracker:
             self._say(f"W&B ran offline; upload it with: wandb sync {folder}")
 
 
+class WatchedTracker:
+    """A tracker whose evaluations are watched."""
+
+    def __init__(self, tracker: Tracker, watch: Watch) -> None:
+        self._tracker = tracker
+        self._watch = watch
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Record values at a step, then show those of an evaluation."""
+        self._tracker.log(values, step)
+        measured = {name.removeprefix(VALIDATION): value for name, value in values.items() if VALIDATION in name}
+        if measured:
+            self._watch(step, measured)
+
+    def finish(self) -> None:
+        """Close the record."""
+        self._tracker.finish()
+
+
+@contextmanager
+def finishing(tracker: Tracker) -> Iterator[None]:
+    """Close the record when the block ends, however it ends: one process may train many adapters."""
+    try:
+        yield
+    finally:
+        tracker.finish()
+
+
 def open_tracker(
-    tracking: TrackingConfig, config: ExperimentConfig, name: str, say: Callable[[str], None] = print
+    tracking: TrackingConfig,
+    config: ExperimentConfig,
+    name: str,
+    say: Callable[[str], None] = print,
+    watch: Watch | None = None,
 ) -> Tracker:
     """Open the tracker that the configuration asks for.
 
@@ -67,9 +106,15 @@ def open_tracker(
         config: recorded with the run.
         name: display name of the run.
         say: prints one line for the user.
+        watch: is told of each evaluation.
     """
-    if not (tracking.wandb and processes.is_main()):
-        return NoTracker()
+    tracker = _open_wandb(tracking, config, name, say) if tracking.wandb and processes.is_main() else NoTracker()
+    return WatchedTracker(tracker, watch) if watch else tracker
+
+
+def _open_wandb(
+    tracking: TrackingConfig, config: ExperimentConfig, name: str, say: Callable[[str], None]
+) -> WandbTracker:
     import wandb  # takes a second to import, and most runs do not track
 
     online = bool(os.environ.get("WANDB_API_KEY"))

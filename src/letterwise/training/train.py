@@ -22,7 +22,7 @@ from letterwise.adapters import add_adapter, add_adapter_to_4bit, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
 from letterwise.data.packing import PackedRows, pack, pack_singly
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
-from letterwise.errors import LetterwiseError
+from letterwise.errors import DivergedError, LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import fingerprint
 from letterwise.models import BaseModel, load_model
@@ -36,7 +36,7 @@ from letterwise.training.state import (
     save_checkpoint,
 )
 from letterwise.training.step import TrainingStep
-from letterwise.training.tracking import Tracker
+from letterwise.training.tracking import VALIDATION, Tracker
 from letterwise.training.unsloth_model import padding_notice, unsloth_model
 
 TrainedRole = Literal["finetuned", "control"]
@@ -116,7 +116,8 @@ def train(
         say: prints one line for the user.
 
     Raises:
-        LetterwiseError: a setting does not fit the model, a checkpoint is broken, or the loss is not a number.
+        DivergedError: the loss is not a number.
+        LetterwiseError: a setting does not fit the model, or a checkpoint is broken.
     """
     settings = config.training
     device = hardware.choose_device()
@@ -145,7 +146,7 @@ def train(
         norm = optimizer.step(progress.step)
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
-            raise LetterwiseError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
+            raise DivergedError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
         progress = replace(
             progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=progress.seconds + seconds
         )
@@ -223,7 +224,7 @@ def _evaluate(
     log.add(
         _entry(role, seed, progress).model_copy(update={"evaluation": measured.metrics, "evaluation_n": measured.n})
     )
-    tracker.log({f"validation/{name}": value for name, value in measured.metrics.items()}, progress.step)
+    tracker.log({f"{VALIDATION}{name}": value for name, value in measured.metrics.items()}, progress.step)
 
 
 def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry:
