@@ -244,7 +244,11 @@ def write_outcome(config: SweepConfig, results: SweepResults) -> None:
         best = results.trial(results.best)
         name = f"{config.study.name}-best"
         experiment = vary(config.experiment, {**best.params, "run_name": name})
-        header = f"# {best.name} of {results.study}: {results.metric} {best.value:.4f} on validation words\n"
+        low, high = best.interval or (0.0, 1.0)
+        figures = f"{best.value:.1%} [{low:.1%}, {high:.1%}], n = {best.n}"
+        header = (
+            f"# {best.name} of {results.study}: {results.metric} {figures}, on the validation words it was chosen by\n"
+        )
         write_text(config.folder / BEST_CONFIG_FILE, header + dump_config(experiment))
 
 

@@ -80,6 +80,7 @@ def test_a_sweep_ends_in_a_table_and_a_configuration_to_run(
     best = load_config(folder / "best_config.yaml")
     assert results.best
     assert best.lora.rank == results.trial(results.best).params["lora.rank"]
+    assert "n = 8, on the validation words" in (folder / "best_config.yaml").read_text()
     assert (best.run_name, best.seed, best.training.seed) == ("night-best", 1, None)
     printed = capsys.readouterr().out
     assert "2 trials: 2 complete." in printed
