@@ -76,7 +76,8 @@ def read_table(pieces: Sequence[Path], columns: Mapping[str, str]) -> pd.DataFra
     """Pieces as one table in memory."""
     schema = table_schema(columns)
     tables = [pq.read_table(piece, columns=schema.names).cast(schema) for piece in pieces]
-    return (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+    table: pd.DataFrame = (pa.concat_tables(tables) if tables else schema.empty_table()).to_pandas()
+    return table
 
 
 def _some_at_a_time(pieces: Iterable[Path], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -112,4 +113,6 @@ def read_columns(path: Path, columns: Iterable[str]) -> pd.DataFrame:
         indices = pa.chunked_array([chunk.indices for chunk in codes], pa.int32())
         table = table.set_column(table.schema.get_field_index(name), name, indices)
     types = {pa.large_string(): pd.StringDtype(), pa.string(): pd.StringDtype()}
-    return table.to_pandas(self_destruct=True, split_blocks=True, ignore_metadata=True, types_mapper=types.get)
+    options = {"self_destruct": True, "split_blocks": True, "ignore_metadata": True, "types_mapper": types.get}
+    compact: pd.DataFrame = table.to_pandas(**options)
+    return compact
