@@ -95,7 +95,11 @@ def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     run = tmp_path / "results" / "tiny"
     before = read_json(run / "environment.json")
-    upload = {"url": "https://hub/me/tiny", "uploaded_to_hugging_face": True}
+    upload = {
+        **{"repo_id": "me/tiny", "kind": "model", "url": "https://hub/me/tiny", "commit": "c0ffee", "private": False},
+        **{"uploaded": "2026-11-24T12:00:00+00:00", "verified": "2026-11-24T12:01:00+00:00"},
+        "uploaded_to_hugging_face": True,
+    }
     (run / "publication.json").write_text(json.dumps({"model": upload}), encoding="utf-8")
 
     assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0

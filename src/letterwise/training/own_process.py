@@ -62,7 +62,7 @@ def train_in_own_process(
                 report: TrainingReport = content[0]
                 return report
             if kind == "failed":
-                raise LetterwiseError(content[0])
+                raise content[0]
             if kind == "evaluate":
                 if plain is None:
                     device = hardware.choose_device()
@@ -121,7 +121,7 @@ def _train(
         report = train(config, base, tokenizer, rows, role, other.evaluate, other, max_steps, other.step, other.say)
         connection.send(("done", report))
     except LetterwiseError as error:
-        connection.send(("failed", str(error)))
+        connection.send(("failed", error))
     except Exception as error:
         traceback.print_exc()
-        connection.send(("failed", f"Training failed: {first_line(error)}"))
+        connection.send(("failed", LetterwiseError(f"Training failed: {first_line(error)}")))
