@@ -52,3 +52,17 @@ def test_where_something_runs_is_said_in_a_few_words(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(hardware, "gpu_name", lambda: "NVIDIA T4")
     assert hardware.describe(torch.device("cuda"), torch.float32) == "cuda (NVIDIA T4) in float32"
     assert hardware.describe(torch.device("mps"), torch.float32) == "mps in float32"
+
+
+def test_memory_is_given_back_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[int] = []
+
+    class Library:
+        def malloc_trim(self, left: int) -> None:
+            trimmed.append(left)
+
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda _: Library())
+    hardware.give_memory_back()
+    assert trimmed == [0]
+    monkeypatch.setattr(hardware.ctypes, "CDLL", lambda _: object())  # as with musl or on another system
+    hardware.give_memory_back()

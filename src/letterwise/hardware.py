@@ -5,10 +5,13 @@ Knows nothing about models.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
 import os
 import platform
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +60,13 @@ def describe(device: torch.device, dtype: torch.dtype) -> str:
     """Where and in which number type something runs, for people."""
     name = gpu_name() if device.type == "cuda" else cpu_name() if device.type == "cpu" else None
     return f"{device.type}{f' ({name})' if name else ''} in {str(dtype).removeprefix('torch.')}"
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the operating system, where the C library can be asked to (glibc's ``malloc_trim``)."""
+    gc.collect()
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def is_installed(package: str) -> bool:

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from letterwise import __version__
+from letterwise import __version__, hardware
 from letterwise.api.services.answering import AnsweringService
 from letterwise.api.services.canary import Canary, canary_items
 from letterwise.api.services.loading import ServedModel
@@ -109,6 +109,7 @@ async def _swap(state: ServiceState, load: LoadModel) -> None:
     answering.patient = False
     state.answering = answering
     state.metrics.ready.set(1)
+    await asyncio.to_thread(hardware.give_memory_back)  # what loading took, and the model that was replaced
     _log.info("Ready with %s after %.1f s.", model.name, time.perf_counter() - started)
 
 

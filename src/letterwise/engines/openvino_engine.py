@@ -55,7 +55,7 @@ class OpenVinoRunner:
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "PERFORMANCE_HINT": "LATENCY",
                 # What it prepares for each shape would be kept for thousands of them; these are the last batches'.
-                "CPU_RUNTIME_CACHE_CAPACITY": 300,
+                "CPU_RUNTIME_CACHE_CAPACITY": 60,
             },
         )
         self._request = compiled.create_infer_request()
