@@ -24,7 +24,6 @@ from scripted_evaluation import ScriptedEngine, write_run
 
 from letterwise import evaluation_steps
 from letterwise.config import EvaluationConfig, ExperimentConfig
-from letterwise.evaluation import evaluate
 from letterwise.evaluation_steps import evaluate_step
 from letterwise.files import write_json
 from letterwise.models import resolve_base
@@ -91,7 +90,7 @@ def measure(base_model: str, words: int) -> dict[str, float]:
         before = peak_mib()
         started = time.perf_counter()
         with (
-            patch.object(evaluate, "TransformersEngine", ScriptedEngine),
+            patch.object(evaluation_steps, "TransformersEngine", ScriptedEngine),
             patch.object(evaluation_steps, "load_for_inference", lambda *_: None),
             patch.object(evaluation_steps, "write_table", noting),
         ):
