@@ -414,3 +414,32 @@ def test_a_cancelled_application_that_ends_without_a_word_is_answered_for() -> N
     response = TestClient(RequestIdMiddleware(TimeoutMiddleware(silent, 0.01))).get("/")
     assert response.status_code == 503
     assert response.json()["error"] == "Timeout"
+
+
+def test_an_answer_that_was_cancelled_before_a_byte_was_written_is_answered_for() -> None:
+    """As where the server waits for a slow reader before it writes."""
+    sent: list[Message] = []
+    reading = asyncio.Event()
+
+    async def slow_reader(message: Message) -> None:
+        await reading.wait()
+        sent.append(message)
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        asking = asyncio.create_task(
+            RequestIdMiddleware(TimeoutMiddleware(answering, 0.01))(scope, receive, slow_reader)
+        )
+        await asyncio.sleep(0.1)
+        reading.set()
+        await asking
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    asyncio.run(ask())
+    assert [message.get("status") for message in sent] == [503, None]

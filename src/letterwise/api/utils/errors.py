@@ -231,8 +231,8 @@ class TimeoutMiddleware:
 
         async def watched_send(message: Message) -> None:
             nonlocal started
+            await send(message)  # which may wait for a slow reader, and be cancelled before it has written anything
             started = True
-            await send(message)
 
         try:
             async with asyncio.timeout(self.seconds) as timer:
