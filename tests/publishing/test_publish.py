@@ -238,6 +238,24 @@ def test_a_missing_file_and_metadata_that_the_hub_refuses(
     assert '"license" must be one of' in printed
 
 
+def test_repositories_in_the_metadata_that_are_not_there_and_predictions_that_were_removed(
+    full_hub: LocalHub, letterwise: Letterwise, output: Output
+) -> None:
+    card = full_hub.files("me/tiny")["README.md"]
+    for old, new in ((b"base_model: tests/tiny-llama", b"base_model: me/gone"), (b"\n- me/words\n", b"\n- me/x..y\n")):
+        assert old in card
+        card = card.replace(old, new, 1)
+    full_hub.change("me/tiny", "README.md", card)
+    _, now = full_hub.repositories["model", "me/tiny"].head
+    full_hub.repositories["model", "me/tiny"].commit({k: v for k, v in now.items() if k != "predictions.json"})
+
+    printed = refused(letterwise, output, "me/tiny")
+
+    assert "README.md's metadata has the model me/gone as base_model, which the Hub does not have" in printed
+    assert "README.md's metadata has the dataset me/x..y as datasets, which the Hub does not have" in printed
+    assert re.search(r"✗ the stored predictions can be repeated\n +predictions.json is missing", printed)
+
+
 def test_a_download_that_is_cut_goes_on_where_it_was(
     full_hub: LocalHub, letterwise: Letterwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
