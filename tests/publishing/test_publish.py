@@ -307,12 +307,12 @@ def test_a_dry_run_lists_the_folder_and_uploads_nothing(
 def test_a_bundle_can_be_made_and_verified_without_a_hub(
     hub: LocalHub, run_copy: Path, letterwise: Letterwise, output: Output, tmp_path: Path, tiny_llama: Path
 ) -> None:
-    folder = tmp_path / "elsewhere" / "speller"
+    folder = tmp_path / "elsewhere" / "merged"  # as the folder in it that the card's example names
     assert letterwise("publish", "model", "--config", run_copy, "--to", folder, "--merged") == 0
 
     assert letterwise("publish", "verify", folder) == 0
 
-    assert read_results(folder / "bundle.json", Bundle).repo_id == "speller"
+    assert read_results(folder / "bundle.json", Bundle).repo_id == "merged"
     assert not (folder / ".eval_results").exists(), "they would have to name a dataset"
     results = read_results(folder / "evaluation_results.json", EvaluationResults)
     assert results.finetuned_model
