@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 from scripted_model import ScriptedEngine, Serve
@@ -274,6 +275,22 @@ def test_until_the_model_has_answered_the_service_lives_but_is_not_ready(serve: 
     assert "letterwise_ready 0.0" in client.get("/metrics").text
     assert engine.gate
     engine.gate.set()
+
+
+def test_without_a_worker_the_service_is_not_ready(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("a bug of ours")
+
+    client = serve()
+    assert "letterwise_ready 1.0" in client.get("/metrics").text
+    monkeypatch.setattr(client.app.state.service.batcher.admission, "begin", fail)  # type: ignore[attr-defined]
+    assert client.post(SPELL, json={"text": "tree"}).status_code == 503
+    response = client.get("/ready")
+    assert response.status_code == 503
+    assert "must be restarted" in response.json()["details"]
+    assert client.post(SPELL, json={"text": "tree"}).json() == {**response.json(), "request_id": mock.ANY}
+    assert "letterwise_ready 0.0" in client.get("/metrics").text
+    assert client.get("/health").status_code == 200
 
 
 def test_a_key_is_asked_for_where_there_are_keys(serve: Serve) -> None:

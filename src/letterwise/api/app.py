@@ -79,6 +79,7 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
     metrics.queue_capacity.set(settings.queue_size)
     metrics.queue_length.set_function(lambda: batcher.waiting)
     state = ServiceState(settings, metrics, batcher)
+    metrics.ready.set_function(lambda: state.ready)
     keys = KeyRing(settings.api_key, settings.api_keys_file)
     limiter = RateLimiter(settings.rate_limit, settings.rate_limit_storage)
     stop_tracing = configure_tracing(__version__)

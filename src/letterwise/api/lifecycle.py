@@ -55,7 +55,6 @@ async def living(state: ServiceState, load: LoadModel) -> AsyncIterator[None]:
             yield
         finally:
             state.draining = True
-            state.metrics.ready.set(0)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -113,7 +112,6 @@ async def _swap(state: ServiceState, load: LoadModel, watch: _Watch) -> None:
     answering.patient = False
     state.answering = answering
     watch.begin()
-    state.metrics.ready.set(1)
     await asyncio.to_thread(hardware.give_memory_back)  # what loading took, and the model that was replaced
     _log.info("Ready with %s after %.1f s.", model.name, time.perf_counter() - started)
 

@@ -216,7 +216,11 @@ class BodyLimitMiddleware:
 
 
 class TimeoutMiddleware:
-    """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work."""
+    """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work.
+
+    So is one answered whose work is cancelled by others: by the server, DRAIN_SECONDS after it was told to stop, or with
+    a queue whose worker ended. The server's own word for it would be a plain 500.
+    """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self.app = app
@@ -240,6 +244,19 @@ class TimeoutMiddleware:
         except TimeoutError:
             if not timer.expired():
                 raise
+        except asyncio.CancelledError:
+            if started:
+                raise
+            if task := asyncio.current_task():
+                task.uncancel()
+            problem = ServiceProblem(
+                503,
+                "Not ready",
+                "The service is stopping, and did not wait for this answer; ask again later.",
+                {"Retry-After": "5", "Connection": "close"},
+            )
+            await problem_response(problem)(scope, receive, send)
+            return
         # What is cancelled may end without a word. A response that has begun cannot be replaced; the server closes its
         # connection, as it is incomplete.
         if timer.expired() and not started:
