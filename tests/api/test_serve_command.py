@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,3 +103,52 @@ def test_a_redis_that_is_down_stops_neither_the_start_nor_anybody(
     (warning,) = [record.message for record in caplog.records if "Redis" in record.message]
     assert warning.startswith("Rate limits are off while Redis at 127.0.0.1:")
     assert "secret" not in caplog.text
+
+
+def test_who_outlasts_the_drain_is_told_so_and_the_service_still_ends_well(live: Live) -> None:
+    engine = ScriptedEngine(answer="2")
+    responses: list[httpx.Response] = []
+    drained: list[float] = []
+
+    def user(client: httpx.Client) -> None:
+        engine.batches.clear()
+        engine.gate = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.post, COUNT, json=QUESTION)
+            while not engine.batches:
+                time.sleep(0.01)
+            began = time.monotonic()
+            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                responses.append(asked.result())  # before the model has answered: it waits for the gate
+                drained.append(time.monotonic() - began)
+            finally:
+                engine.gate.set()
+
+    assert live(user, engine, DRAIN_SECONDS="1") == 0
+    (response,) = responses
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+    assert response.json().keys() == {"error", "details", "request_id"}
+    assert response.json()["error"] == "Not ready"
+    assert drained[0] >= 1
+
+
+def test_who_is_answered_within_the_drain_gets_the_answer(live: Live) -> None:
+    engine = ScriptedEngine(answer="2")
+    statuses: list[int] = []
+
+    def user(client: httpx.Client) -> None:
+        engine.batches.clear()
+        engine.gate = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.post, COUNT, json=QUESTION)
+            while not engine.batches:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+            engine.gate.set()
+            statuses.append(asked.result().status_code)
+
+    assert live(user, engine, DRAIN_SECONDS="20") == 0
+    assert statuses == [200]

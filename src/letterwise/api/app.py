@@ -26,7 +26,6 @@ from letterwise.api.utils.auth import KeyRing, require_key
 from letterwise.api.utils.errors import (
     PROBLEM_RESPONSES,
     BodyLimitMiddleware,
-    SecurityHeadersMiddleware,
     TimeoutMiddleware,
     install_error_handling,
 )
@@ -35,6 +34,7 @@ from letterwise.api.utils.logs import configure_logging
 from letterwise.api.utils.observability import MetricsMiddleware, ServiceMetrics
 from letterwise.api.utils.overload import OverloadMiddleware
 from letterwise.api.utils.request_id import RequestIdMiddleware
+from letterwise.api.utils.security_headers import SecurityHeadersMiddleware
 from letterwise.api.utils.tracing import TracingMiddleware, configure_tracing, record_batch
 
 DESCRIPTION = (
