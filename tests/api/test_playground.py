@@ -1,4 +1,4 @@
-"""The playground in headless Chromium, against a stand-in for the service.
+"""The playground in headless Chromium, against a stand-in for the service, and once against the application itself.
 
 Screenshots are kept in the folder that ``PLAYGROUND_SCREENSHOTS`` names, or else in pytest's temporary folder.
 """
@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("playwright", reason="playwright is not installed")
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from scripted_model import ScriptedEngine
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -137,6 +138,21 @@ def test_a_typed_word_is_read_spelled_counted_and_indexed(
     )
     screenshot(page, "desktop-light")
     assert accessibility_violations(page) == []
+
+
+def test_the_page_asks_the_application_itself(open_page: OpenPage, listening: Serve) -> None:
+    tuned = ScriptedEngine(spellings={"strawberry": "strawbery"})
+    page = open_page(listening(tuned, base=ScriptedEngine()))
+    ask(page, "strawberry")
+    answered(page, "strawberry")
+
+    assert "".join(page.locator("#tokens li").all_inner_texts()) == "strawberry"
+    expect(page.locator("#verdict")).to_have_text("✓ Spelled correctly")
+    expect(tiles(page, "letters").locator(".value")).to_have_text([*"strawbery", "none–"])
+    expect(tiles(page, "letters").locator(".confidence").first).to_have_text("90%")
+    expect(tiles(page, "counts").locator(".value")).to_have_text([*"11211111"])
+    expect(tiles(page, "positions").locator(".value")).to_have_text([*"strawbery", "none–"])
+    expect(tiles(page, "positions", "base").and_(page.locator(".right"))).to_have_count(10)
 
 
 def test_a_letter_that_the_word_has_not_and_a_chosen_mode(open_page: OpenPage, url: str) -> None:
