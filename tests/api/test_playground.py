@@ -1,6 +1,6 @@
 """The playground in headless Chromium, against a stand-in for the service, and once against the application itself.
 
-Screenshots are kept in the folder that ``PLAYGROUND_SCREENSHOTS`` names, or else in pytest's temporary folder.
+Screenshots are kept in ``build/screenshots``, or in the folder that ``PLAYGROUND_SCREENSHOTS`` names.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ ARGUMENTS = [
 ]
 NO_CHROMIUM = "Chromium is not installed (Debian and Ubuntu: apt install chromium)"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)]
+
+SCREENSHOTS = Path(os.environ.get("PLAYGROUND_SCREENSHOTS") or Path(__file__).parents[2] / "build" / "screenshots")
 
 PATIENCE = 20
 """Seconds that the page may take on a busy machine; without load it takes tenths."""
@@ -90,9 +92,14 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 
 @pytest.fixture
-def screenshot(tmp_path: Path) -> Callable[[Page, str], None]:
-    folder = Path(os.environ.get("PLAYGROUND_SCREENSHOTS") or tmp_path)
-    return lambda page, name: page.screenshot(path=folder / f"playground-{name}.png", full_page=True) and None
+def screenshot() -> Callable[[Page, str], None]:
+    def keep(page: Page, name: str) -> None:
+        path = SCREENSHOTS / f"playground-{name}.png"
+        path.unlink(missing_ok=True)  # an old one would prove nothing
+        page.screenshot(path=path, full_page=True)
+        assert path.stat().st_size > 10_000
+
+    return keep
 
 
 def ask(page: Page, word: str) -> None:
