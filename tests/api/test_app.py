@@ -254,6 +254,18 @@ def test_a_misspelled_word_gets_a_suggestion(serve: Serve) -> None:
     assert [(one["word"], one["suggestion"]) for one in batch["results"]] == [("recieve", "receive"), ("tree", None)]
 
 
+def test_the_spell_check_does_without_the_model_and_the_description_says_so(serve: Serve) -> None:
+    engine = ScriptedEngine()
+    client = serve(engine)
+    engine.batches.clear()
+    client.post(f"{CHECK}/batch", json={"items": [{"word": "recieve"}, {"word": "tree"}, {"word": "qzxv"}]})
+    assert engine.batches == []
+    openapi = client.get("/openapi.json").json()
+    assert "Only the spell check does without the model" in openapi["info"]["description"]
+    assert "not the model" in openapi["paths"][CHECK]["post"]["description"]
+    assert "spell check" not in serve(task_type="position_count").get("/openapi.json").json()["info"]["description"]
+
+
 @pytest.mark.parametrize(("task", "path", "gone"), [("spelling", SPELL, COUNT), ("position_count", COUNT, SPELL)])
 def test_a_task_type_leaves_the_other_tasks_routes_out(serve: Serve, task: str, path: str, gone: str) -> None:
     client = serve(task_type=task)
