@@ -37,9 +37,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def live(
-    tiny_llama: Path, tiny_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Live]:
+def live(tiny_llama: Path, tiny_tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     """Runs the command while a user, in a thread, is with it; then SIGTERM. Gives its exit code."""
     handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     interval = sys.getswitchinterval()
@@ -89,9 +87,7 @@ def wait_until_ready(client: httpx.Client) -> None:
     raise AssertionError("the service does not become ready")
 
 
-def test_a_redis_that_is_down_stops_neither_the_start_nor_anybody(
-    live: Live, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_redis_that_is_down_stops_neither_the_start_nor_anybody(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     statuses: list[int] = []
     storage = f"redis://:secret@127.0.0.1:{free_port()}"
 

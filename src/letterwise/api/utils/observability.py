@@ -80,7 +80,10 @@ class ServiceMetrics:
         )
         self.model_info = gauge("model_info", "The model served.", ("model", "revision", "engine", "version"))
         self.model_loaded_timestamp = gauge("model_loaded_timestamp_seconds", "When the model was loaded.")
-        self.ready = gauge("ready", "1 when requests are answered; 0 while the model is loaded, and while the service stops or is broken.")
+        self.ready = gauge(
+            "ready",
+            "1 when requests are answered; 0 while the model is loaded, and while the service stops or is broken.",
+        )
         self.answers = counter(
             "answers_total",
             "Answers to requests, scored against the truth.",
