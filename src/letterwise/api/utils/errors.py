@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -216,7 +216,11 @@ class BodyLimitMiddleware:
 
 
 class TimeoutMiddleware:
-    """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work."""
+    """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work.
+
+    So is one answered whose work is cancelled by others: by the server, DRAIN_SECONDS after it was told to stop, or with
+    a queue whose worker ended. The server's own word for it would be a plain 500.
+    """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self.app = app
@@ -227,7 +231,7 @@ class TimeoutMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started = cancelled = False
 
         async def watched_send(message: Message) -> None:
             nonlocal started
@@ -240,57 +244,23 @@ class TimeoutMiddleware:
         except TimeoutError:
             if not timer.expired():
                 raise
+        except asyncio.CancelledError:
+            if started:
+                raise
+            cancelled = True
         # What is cancelled may end without a word. A response that has begun cannot be replaced; the server closes its
         # connection, as it is incomplete.
-        if timer.expired() and not started:
-            problem = ServiceProblem(
-                503,
-                "Timeout",
-                f"The request took longer than {self.seconds:g} s; ask again later.",
-                {"Retry-After": "1", "Connection": "close"},
-            )
-            await problem_response(problem)(scope, receive, send)
-
-
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'",
-}
-# Swagger UI starts from a script in its page, sets styles there and draws its icons from data URLs.
-_DOCS_POLICY = (
-    f"{_SECURITY_HEADERS['Content-Security-Policy']}; script-src 'self' 'unsafe-inline'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-)
-
-
-class SecurityHeadersMiddleware:
-    """Tell browsers to run nothing but our own files, and caches to keep no answer of the API.
-
-    A route that sets one of these headers itself keeps its own.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
+        if started:
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if path == "/docs":
-                    headers.setdefault("Content-Security-Policy", _DOCS_POLICY)
-                if path.startswith("/api/"):
-                    headers.setdefault("Cache-Control", "no-store")
-                for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
+        task = asyncio.current_task()
+        if timer.expired():
+            details = f"The request took longer than {self.seconds:g} s; ask again later."
+            problem = ServiceProblem(503, "Timeout", details, {"Retry-After": "1", "Connection": "close"})
+        elif cancelled or (task and task.cancelling()):
+            details = "The service is stopping, and did not wait for this answer; ask again later."
+            problem = ServiceProblem(503, "Not ready", details, {"Retry-After": "5", "Connection": "close"})
+        else:
+            return
+        if task:
+            task.uncancel()
+        await problem_response(problem)(scope, receive, send)
