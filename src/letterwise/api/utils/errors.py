@@ -218,8 +218,8 @@ class BodyLimitMiddleware:
 class TimeoutMiddleware:
     """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work.
 
-    So is one answered whose work is cancelled by others: by the server, DRAIN_SECONDS after it was told to stop, or with
-    a queue whose worker ended. The server's own word for it would be a plain 500.
+    So is one answered whose work is cancelled by others: by the server, DRAIN_SECONDS after it was told to stop, or
+    with a queue whose worker ended. The server's own word for it would be a plain 500.
     """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
