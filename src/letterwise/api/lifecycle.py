@@ -95,7 +95,8 @@ async def _reload(state: ServiceState, load: LoadModel, watch: _Watch) -> None:
 
 async def _swap(state: ServiceState, load: LoadModel, watch: _Watch) -> None:
     started = time.perf_counter()
-    model = await asyncio.to_thread(load, state.settings)
+    with hardware.large_blocks_apart():
+        model = await asyncio.to_thread(load, state.settings)
     answering = AnsweringService(model, state.batcher, patient=True)  # a reload must succeed in an overload too
     for which in model.engines:
         await answering.spell([_WARM_UP_WORD], which)
