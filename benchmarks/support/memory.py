@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ MEASURED_SECONDS = 120
 """A life shorter than this tells nothing."""
 MEASURED_SAMPLES = 20
 """Settled samples that each of the compared quarters must have."""
+WINDOW_SECONDS = 15
 FLAT_SHARE, FLAT_BYTES = 0.05, 20 * 2**20
 _LOADED = b'"message": "Ready with '
 
@@ -72,7 +74,8 @@ class MemoryWatch:
 def memory_report(life: Sequence[Sample]) -> dict[str, Any]:
     """How the resident set of one life went, in MiB.
 
-    The quarters and the slope are of the settled samples; the most is of all. `flat` is there for lives that are long
+    The quarters and the slope are of the settled samples, and so is the series: the second at which each window of
+    `WINDOW_SECONDS` begins, and the median in it. The most is of all samples. `flat` is there for lives that are long
     enough to tell.
     """
     settled = [sample for sample in life if sample.settled]
@@ -82,6 +85,10 @@ def memory_report(life: Sequence[Sample]) -> dict[str, Any]:
         "max": round(max(sample.size for sample in life) / 2**20, 1),
         "samples": len(life),
         "settled_samples": len(settled),
+        "settled_series": [
+            [round(part[0].seconds), round(statistics.median(sample.size for sample in part) / 2**20)]
+            for part in _windows(settled)
+        ],
     }
     second = [sample.size for sample in settled if ends / 4 <= sample.seconds < ends / 2]
     last = [sample.size for sample in settled if sample.seconds >= ends * 3 / 4]
@@ -96,3 +103,7 @@ def memory_report(life: Sequence[Sample]) -> dict[str, Any]:
             "flat": after - before <= max(FLAT_SHARE * before, FLAT_BYTES),
         }
     return report
+
+
+def _windows(samples: Sequence[Sample]) -> list[list[Sample]]:
+    return [list(window) for _, window in groupby(samples, lambda sample: sample.seconds // WINDOW_SECONDS)]

@@ -58,6 +58,8 @@ def test_only_settled_memory_must_be_flat(memory: ModuleType, growth: float, fla
         samples.append(memory.Sample(float(second), round(size * MIB), not loading))
     report = memory.memory_report(samples)
     assert report["flat"] is flat
+    assert [second for second, _ in report["settled_series"][:3]] == [30, 45, 90]
+    assert report["settled_series"][0][1] == pytest.approx(1000 + growth * 37, abs=1)
     assert report["slope_per_minute"] == pytest.approx(60 * growth, abs=0.01)
     assert report["max"] > 3000
     assert (report["samples"], report["settled_samples"]) == (240, 120)
