@@ -24,6 +24,7 @@ from letterwise.api.settings import ServiceSettings, load_settings
 from letterwise.api.state import ServiceState
 from letterwise.api.utils.auth import KeyRing, require_key
 from letterwise.api.utils.errors import (
+    ALWAYS,
     PROBLEM_RESPONSES,
     BodyLimitMiddleware,
     TimeoutMiddleware,
@@ -101,9 +102,7 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
         asking |= {getattr(route, "path", ""): route for route in routers[task].routes}
     for path in spelling.WITHOUT_MODEL:
         asking.pop(path, None)
-    app.include_router(
-        operations.router, responses={status: PROBLEM_RESPONSES[status] for status in (405, 413, 500, 503)}
-    )
+    app.include_router(operations.router, responses={status: PROBLEM_RESPONSES[status] for status in ALWAYS})
     app.mount("/static", StaticFiles(directory=operations.STATIC), name="static")
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
 

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from letterwise.api.schemas import Problem
+from letterwise.api.utils.connections import HEAD_SECONDS, MAX_HEAD_BYTES
 from letterwise.api.utils.request_id import REQUEST_ID, REQUEST_ID_HEADER
 
 logger = logging.getLogger(__name__)
@@ -41,12 +42,17 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: _documented("No API key, or a wrong one.", "WWW-Authenticate"),
     404: _documented("There is nothing at this path: `TASK_TYPE` leaves out the routes of the other task."),
     405: _documented("The path does not take this method.", "Allow"),
+    408: _documented(f"Path and headers took longer than {HEAD_SECONDS:g} s to come.", "Connection"),
     413: _documented("The body is too large."),
     429: _documented("Too many requests.", "Retry-After", "RateLimit", "RateLimit-Policy"),
+    431: _documented(f"Path and headers are larger than {MAX_HEAD_BYTES:,} bytes.", "Connection"),
     500: _documented("The service failed."),
     503: _documented("Not ready, overloaded, or too slow.", "Retry-After"),
 }
 """What any route under /api may answer besides 200, as FastAPI's `responses`."""
+
+ALWAYS = (405, 408, 413, 431, 500, 503)
+"""Those of them that every route may answer."""
 
 
 class ServiceProblem(Exception):  # noqa: N818 - it is an answer, as in RFC 9457, before it is an error
