@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file, write_json
@@ -85,6 +85,16 @@ class StoredPredictions(ResultsModel):
     max_new_tokens: dict[str, int]
     """By task."""
     predictions: list[StoredPrediction]
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        """Refuse what no model could be asked again: a task without a limit, a question without candidates."""
+        for item in self.predictions:
+            if item.task not in self.max_new_tokens:
+                raise ValueError(f"{item.id}: max_new_tokens has no {item.task}")
+            if item.task != "spelling" and not item.candidates:
+                raise ValueError(f"{item.id}: there are no candidates")
+        return self
 
 
 class Upload(ResultsModel):

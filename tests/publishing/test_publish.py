@@ -238,6 +238,24 @@ def test_a_missing_file_and_metadata_that_the_hub_refuses(
     assert '"license" must be one of' in printed
 
 
+def test_repositories_in_the_metadata_that_are_not_there_and_predictions_that_were_removed(
+    full_hub: LocalHub, letterwise: Letterwise, output: Output
+) -> None:
+    card = full_hub.files("me/tiny")["README.md"]
+    for old, new in ((b"base_model: tests/tiny-llama", b"base_model: me/gone"), (b"\n- me/words\n", b"\n- me/x..y\n")):
+        assert old in card
+        card = card.replace(old, new, 1)
+    full_hub.change("me/tiny", "README.md", card)
+    _, now = full_hub.repositories["model", "me/tiny"].head
+    full_hub.repositories["model", "me/tiny"].commit({k: v for k, v in now.items() if k != "predictions.json"})
+
+    printed = refused(letterwise, output, "me/tiny")
+
+    assert "README.md's metadata has the model me/gone as base_model, which the Hub does not have" in printed
+    assert "README.md's metadata has the dataset me/x..y as datasets, which the Hub does not have" in printed
+    assert re.search(r"✗ the stored predictions can be repeated\n +predictions.json is missing", printed)
+
+
 def test_a_download_that_is_cut_goes_on_where_it_was(
     full_hub: LocalHub, letterwise: Letterwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,12 +307,12 @@ def test_a_dry_run_lists_the_folder_and_uploads_nothing(
 def test_a_bundle_can_be_made_and_verified_without_a_hub(
     hub: LocalHub, run_copy: Path, letterwise: Letterwise, output: Output, tmp_path: Path, tiny_llama: Path
 ) -> None:
-    folder = tmp_path / "elsewhere" / "speller"
+    folder = tmp_path / "elsewhere" / "merged"  # as the folder in it that the card's example names
     assert letterwise("publish", "model", "--config", run_copy, "--to", folder, "--merged") == 0
 
     assert letterwise("publish", "verify", folder) == 0
 
-    assert read_results(folder / "bundle.json", Bundle).repo_id == "speller"
+    assert read_results(folder / "bundle.json", Bundle).repo_id == "merged"
     assert not (folder / ".eval_results").exists(), "they would have to name a dataset"
     results = read_results(folder / "evaluation_results.json", EvaluationResults)
     assert results.finetuned_model

@@ -108,7 +108,7 @@ def run_usage(bundle: Bundle, folder: Path) -> str:
     Raises:
         LetterwiseError: it fails.
     """
-    code = usage_code(bundle).replace(json.dumps(bundle.repo_id), json.dumps(str(folder)))
+    code = usage_code(bundle.model_copy(update={"repo_id": str(folder)}))
     printed = io.StringIO()
     try:
         with quiet(), redirect_stdout(printed):
