@@ -71,7 +71,8 @@ test: lint test-tools ## Run every check: style, types, documents and all tests,
 # Debian package and the program in it, for each that some tests need. Where they can be installed, a test that lacks one
 # fails; elsewhere it is skipped, and says so.
 TEST_TOOLS := chromium:chromium poppler-utils:pdftotext prometheus:promtool prometheus-alertmanager:amtool \
-  prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose kubernetes-client:kubectl
+  prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose kubernetes-client:kubectl \
+  curl:curl openssl:openssl
 IMAGE_TOOLS := buildah:buildah debootstrap:debootstrap
 CAN_INSTALL := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
@@ -92,8 +93,8 @@ endef
 test-fast: setup ## Run the tests that take seconds
 	$(SIDE_BY_SIDE) -m "not slow"
 
-monitoring-test: setup test-tools ## Break a watched service in each way, and see each alert fire, arrive once and resolve
-	MONITORING_TEST=1 TEST_PROGRAMS=required $(BIN)/pytest -s tests/deployment/test_monitoring.py
+monitoring-test: setup test-tools ## Break a watched service in several ways; see alerts fire, arrive once, resolve
+	MONITORING_TEST=1 TEST_PROGRAMS=required $(BIN)/pytest -s tests/deployment/test_monitoring.py tests/deployment/test_faults.py
 
 image-test: setup image-tools ## Build the image with buildah and ask it a question (root on Debian; buildah, debootstrap)
 	IMAGE_TEST=1 TEST_PROGRAMS=required $(BIN)/pytest -ra tests/deployment/test_image.py

@@ -195,6 +195,29 @@ def data_building() -> str:
     )
 
 
+def harness_agreement() -> str:
+    """The evaluation harness beside our own evaluation on the same questions; nothing where that was not recorded."""
+    measured = _recorded("harness_agreement")
+    if measured is None:
+        return ""
+    tasks = measured["tasks"]
+    rows = [
+        (kind, f"{found['n']:,}", f"{found['ours']:.1%}", f"{found['harness']:.1%}", str(len(found["differing"])))
+        for kind, found in tasks.items()
+    ]
+    asked = sum(found["n"] for found in tasks.values())
+    gaps = [max(two) - min(two) for found in tasks.values() for two in (d["our_two_best"] for d in found["differing"])]
+    differing = (
+        f"Of {asked:,} answers {len(gaps)} differ; there the two best candidates are at most {max(gaps):.2g} apart in "
+        "probability, which is within the rounding of sums in another order."
+        if gaps
+        else f"All {asked:,} answers are the same."
+    )
+    what = f"{measured['model']} with the adapter {measured['adapter']}" if measured["adapter"] else measured["model"]
+    header = ("task", "questions", "our evaluation", f"harness {measured['lm_eval']}", "answers that differ")
+    return f"{_table(header, rows)}\n\n{differing} Asked was {what}, in float32. {_where(measured)}\n"
+
+
 def _where(measured: Any) -> str:
     environment = measured["environment"]
     date = environment["created"][:10]

@@ -14,7 +14,7 @@ from local_hub import metadata_errors
 
 from letterwise import __version__
 from letterwise.errors import LetterwiseError
-from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions
+from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions, check_source_url
 from letterwise.publishing.card_checks import card_text_problems, figure_problems
 from letterwise.publishing.sources import EMBEDDED_HUB_ID
 from letterwise.publishing.verify import verify
@@ -136,6 +136,49 @@ def test_the_card_is_honest_about_the_base_weights_and_energy(folder: Path) -> N
 
 def test_the_example_prints_what_was_recorded(folder: Path) -> None:
     assert "this printed:\n\n```text\n s t r a w b e r r y\n```" in body(folder)
+
+
+def test_the_card_says_how_letterwise_is_had_or_that_nobody_said(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "unsaid")
+    text = " ".join(body(tmp_path / "unsaid").split())
+    assert "from letterwise.models import resolve_base" in text
+    assert (
+        "This example needs letterwise, as do the commands named in this card. It is not on the Python Package" in text
+    )
+    assert "pip install" not in text
+
+    make_bundle(tmp_path / "said", source_url="git+https://example.org/letterwise@v0.1", merged=True)
+    text = " ".join(body(tmp_path / "said").split())
+    assert "from letterwise" not in text
+    assert (
+        "This example does without letterwise, which the commands named in this card need. It is installed so" in text
+    )
+    assert 'pip install "letterwise @ git+https://example.org/letterwise@v0.1"' in text
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("letterwise", "must be an address for pip"),
+        ("git+ssh://git@example.org/letterwise", "must be an address for pip"),
+        ('https://example.org/"; rm', "must be an address for pip"),
+        ("git+https://me:secret@example.org/letterwise", "holds a name or token"),
+        ("https://secret@example.org/letterwise.whl", "holds a name or token"),
+    ],
+)
+def test_an_address_that_must_not_be_shown_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(LetterwiseError, match=sentence) as refused:
+        check_source_url(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_addresses_of_source_are_taken() -> None:
+    for url in (
+        None,
+        "git+https://example.org/letterwise@v0.1",
+        "https://example.org/letterwise-0.1.0-py3-none-any.whl",
+    ):
+        check_source_url(url)
 
 
 def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:

@@ -25,6 +25,7 @@ from letterwise.publication import Bundle, read_publication
 from letterwise.results import EvaluationResults, read_results
 
 pytestmark = pytest.mark.slow
+SOURCE = "git+https://example.org/letterwise@v0.1"
 Letterwise = Callable[..., int]
 Output = Callable[[], str]
 
@@ -66,7 +67,7 @@ def elsewhere(hub: LocalHub, cache: Path, *command: str) -> subprocess.Completed
 def test_one_command_publishes_and_verifies_model_and_data(
     hub: LocalHub, run_copy: Path, letterwise: Letterwise, output: Output
 ) -> None:
-    names = ("--repo-id", "me/tiny", "--dataset-id", "me/words", "--tag", "mine", "--public")
+    names = ("--repo-id", "me/tiny", "--dataset-id", "me/words", "--tag", "mine", "--public", "--source-url", SOURCE)
 
     assert letterwise("publish", "all", "--config", run_copy, *names) == 0
 
@@ -87,6 +88,7 @@ def test_one_command_publishes_and_verifies_model_and_data(
     card = hub.files("me/tiny")["README.md"].decode()
     assert f"[me/words](https://huggingface.co/datasets/me/words), revision `{words.head[0]}`" in card
     assert "- mine\n" in card
+    assert f'pip install "letterwise @ {SOURCE}"' in card
 
 
 def test_what_is_in_the_repository(full_hub: LocalHub, finished: Path, tiny_llama: Path) -> None:
@@ -324,6 +326,10 @@ def test_a_bundle_can_be_made_and_verified_without_a_hub(
         (["publish", "model", "--repo-id", "tiny"], "--repo-id must be a name on the Hub such as"),
         (["publish", "model", "--dataset-id", "me/../x"], "--dataset-id must be a name on the Hub"),
         (["publish", "dataset", "--run-name", "unknown"], "results/unknown holds no run; finish one first"),
+        (
+            ["publish", "model", "--source-url", "letterwise"],
+            "--source-url must be an address for pip, such as git+https",
+        ),
         (["publish", "verify", "me/nobody"], "The Hub has no me/nobody, or the token may not see it"),
         (["publish", "verify", "tests/tiny-llama"], "It was not published by letterwise: bundle.json is missing"),
         (["publish", "verify", "me/tiny", "--type", "space"], "--type must be model or dataset, not space"),
