@@ -4,6 +4,7 @@
 #   TORCH_INDEX  one more package index to look for PyTorch in (none); CONTRIBUTING.md says when it helps
 #   CONFIG       the experiment that `make run` runs (configs/quick.yaml)
 #   MODEL        what `make soak` serves (embedded), for MINUTES (10)
+#   WORKERS      how many processes run the tests (2)
 #   ADAPTER      what `make bench-serve` serves (checkpoints/quick/finetuned/best, which `make run` leaves)
 
 PYTHON ?= python3
@@ -11,6 +12,7 @@ TORCH_INDEX ?=
 CONFIG ?= configs/quick.yaml
 MODEL ?= embedded
 MINUTES ?= 10
+WORKERS ?= 2
 ADAPTER ?= checkpoints/quick/finetuned/best
 
 SHELL := bash
@@ -25,6 +27,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.txt)
 # By itself and first, so that nothing else is looked for in the extra index.
 INSTALL_TORCH = install -qq $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
+# A file of tests stays in one process, and with it what its tests share.
+SIDE_BY_SIDE = $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile
 # Without local versions (+cpu) and the GPU libraries, which PyTorch chooses for each machine.
 FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed -E '/^(nvidia|cuda|triton)/d; s/\+.*//'
 # Help texts inside the documents are as wide as the terminal, so the terminal is fixed.
@@ -62,7 +66,7 @@ run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=co
 	$(BIN)/letterwise run --config $(CONFIG)
 
 test: lint test-tools ## Run every check: style, types, documents and all tests, the slow ones too
-	$(if $(CAN_INSTALL),TEST_PROGRAMS=required) $(BIN)/pytest -ra --durations=10
+	$(if $(CAN_INSTALL),TEST_PROGRAMS=required) $(SIDE_BY_SIDE) -ra --durations=10
 
 # Debian package and the program in it, for each that some tests need. Where they can be installed, a test that lacks one
 # fails; elsewhere it is skipped, and says so.
@@ -87,7 +91,7 @@ if [ -n "$$missing" ] && [ -n "$(CAN_INSTALL)" ]; then \
 endef
 
 test-fast: setup ## Run the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(SIDE_BY_SIDE) -m "not slow"
 
 monitoring-test: setup test-tools ## Break a watched service in several ways; see alerts fire, arrive once, resolve
 	MONITORING_TEST=1 TEST_PROGRAMS=required $(BIN)/pytest -s tests/deployment/test_monitoring.py tests/deployment/test_faults.py

@@ -104,7 +104,7 @@ def soak() -> str:
         return NOT_MEASURED
     lives = "; ".join(
         f"{life['last_quarter'] / 1024:.1f} GiB in the last quarter of {life['seconds'] / 60:.0f} minutes "
-        f"({life['second_quarter'] / 1024:.1f} in the second), {life['max'] / 1024:.1f} at most, "
+        f"({life['second_quarter'] / 1024:.1f} in the second), {life['max'] / 1024:.1f} at most, loading included, "
         f"{'flat' if life['flat'] else 'NOT flat'}"
         for life in measured["memory_mib"]
         if life.get("flat") is not None
@@ -113,7 +113,8 @@ def soak() -> str:
         f"{measured['minutes']:g} minutes, {measured['clients']} clients, {measured['requests']:,} requests, "
         f"{measured['reloads']} reloads: {measured['lost']} answers lost, "
         f"{measured['in_flight_at_sigterm']} requests in flight when the service was told to stop, "
-        f"{len(measured['problems'])} problems. Memory: {lives or 'not told by so short a run'}. {_where(measured)}"
+        f"{len(measured['problems'])} problems. Memory while no model was being loaded: "
+        f"{lives or 'not told by so short a run'}. {_where(measured)}"
     )
 
 

@@ -18,7 +18,6 @@ from letterwise import __version__
 from letterwise.config import load_config, override
 from letterwise.errors import LetterwiseError
 from letterwise.export_commands import add_export_commands
-from letterwise.files import cache_folder
 from letterwise.publish_cli import app as publish_app
 from letterwise.report_commands import add_report_commands
 from letterwise.reporting.console import Terminal
@@ -27,9 +26,8 @@ from letterwise.sweep_commands import add_sweep_commands
 if TYPE_CHECKING:
     from letterwise.run_folder import Run
 
-# Read by the libraries when they are imported, which the commands do.
+# Read by the library when it is imported, which the commands do.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
 
 EXIT_BAD_INPUT = 2
 

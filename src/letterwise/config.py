@@ -113,7 +113,8 @@ class TrainingConfig(Section):
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Compute type; 'auto' takes bfloat16 where the processor multiplies it natively."""
     compile: bool | Literal["auto"] = "auto"
-    """torch.compile of the repeated layers; 'auto' compiles when the run is long enough to repay it."""
+    """torch.compile of the repeated layers; 'auto' compiles when that repays itself in the steps left, by what it and a
+    step took on this machine before, and says so."""
     load_in_4bit: bool = False
     """QLoRA (Dettmers et al., 2023): the frozen base in 4 bits (NF4); needs an NVIDIA GPU and the extra `gpu`."""
     use_unsloth: bool = False

@@ -20,6 +20,14 @@ from letterwise.training.train import TrainedRole, TrainingReport, train
 Train = Callable[..., TrainingReport]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test has a cache folder of its own, and PyTorch's setting is not that of whoever runs it."""
+    monkeypatch.setenv("LETTERWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def training_texts(data_folder: Path) -> Dataset:
     return load_data(data_folder)[0]["train"].select(range(80))
@@ -39,6 +47,7 @@ def make_config(tmp_path: Path) -> Callable[..., ExperimentConfig]:
             "evaluate_every": 2,
             "checkpoint_every": 3,
             "dtype": "float32",
+            "compile": False,
             **training,
         }
         return ExperimentConfig(

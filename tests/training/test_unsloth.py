@@ -66,7 +66,7 @@ def test_one_text_a_row_trains_as_packed_rows_do(tiny_base: BaseModel, training_
             model = add_adapter(
                 load_model(tiny_base, CPU, torch.float32), ExperimentConfig(run_name="x").lora, tiny_base
             )
-        step, optimizer = TrainingStep(model, rows, settings, 0, compiled=False), AdapterOptimizer(model, settings)
+        step, optimizer = TrainingStep(model, rows, settings, 0), AdapterOptimizer(model, settings)
         found.append([])
         for number in range(4):
             found[-1].append(step(number))

@@ -66,4 +66,6 @@ def serve(settings: ServiceSettings) -> None:
     if state.startup_error:
         raise LetterwiseError(state.startup_error)
     if not server.started:
-        raise LetterwiseError(f"The service cannot listen on {settings.host}:{settings.port}; the log says why.")
+        raise LetterwiseError(
+            f"The service could not begin to listen on {settings.host}:{settings.port}; the log says why."
+        )

@@ -18,7 +18,7 @@ from letterwise.tasks.questions import Prompt, Question, direct_prompt, spell_fi
 from letterwise.tasks.spelling import parse_spelling, spell, spelling_prompt
 
 _SPARE_TOKENS = 4
-_ANSWER_TOKENS = 12
+ANSWER_TOKENS = 12
 """Enough for "The answer is the letter 'r'."; generation stops at a line break anyway."""
 
 
@@ -94,7 +94,7 @@ def answer_questions(
     candidates = [question.candidates() for question in questions]
     written: Sequence[Generation | None] = [None] * len(prompts)
     if generate:
-        scores, written = engine.score_and_generate(prompts, candidates, _ANSWER_TOKENS)
+        scores, written = engine.score_and_generate(prompts, candidates, ANSWER_TOKENS)
     else:
         scores = engine.score(prompts, candidates)
     answers = []

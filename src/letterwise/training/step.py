@@ -24,9 +24,7 @@ from letterwise.training.unsloth_model import summed_loss
 class TrainingStep:
     """Forward and backward over the rows of one optimizer step, of which each process takes its share."""
 
-    def __init__(
-        self, model: PeftModel, packed: PackedRows, settings: TrainingConfig, seed: int, compiled: bool
-    ) -> None:
+    def __init__(self, model: PeftModel, packed: PackedRows, settings: TrainingConfig, seed: int) -> None:
         """Prepare; with several processes, all have to do so.
 
         Raises:
@@ -54,28 +52,48 @@ class TrainingStep:
         narrow = hardware.choose_dtype(self.device, settings.dtype) == torch.bfloat16
         # Around a base in 4 bits or Unsloth's model, the adapter is in float32 and what is computed is not.
         self.mixed = narrow and (settings.load_in_4bit or settings.use_unsloth)
-        self.summed_loss = self.accelerator.prepare_model(SummedLoss(model, compiled, settings.use_unsloth))
+        self.module = SummedLoss(model, settings.use_unsloth)
+        self.summed_loss = self.accelerator.prepare_model(self.module)
+        self.sizes = [len(batch) for batch in self.batches(self.rows(0))]
+        self.compiled = False
+
+    def compile(self) -> None:
+        """Have the layers compiled when they next run; setting `compiled` to false undoes it."""
+        self.module.compile_layers()
+        self.compiled = True
 
     def __call__(self, step: int) -> tuple[float, int]:
         """Accumulate gradients; returns the mean loss over learned tokens and the number of tokens read, of all."""
-        rows = self._rows(step)
+        rows = self.rows(step)
         learned = max(1, int((self.packed.labels[rows] != IGNORED).sum()))
-        share, size = processes.share(rows), self.settings.batch_size
-        batches = [share[start : start + size] for start in range(0, len(share), size)]
+        batches = self.batches(rows)
         total = torch.zeros((), device=self.device)
-        for batch in batches:
-            last = batch is batches[-1]
-            with nullcontext() if last else self.accelerator.no_sync(self.summed_loss):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-                    summed = self.summed_loss(*self._tensors(batch))
-                # Gradients of several processes are averaged, and here their sum is wanted.
-                loss = summed * processes.count() / learned
-                torch.autograd.backward(loss)
-            total += loss.detach()
+        for place, batch in enumerate(batches, start=1):
+            # Gradients of several processes are averaged, and here their sum is wanted.
+            total += self._pass(batch, processes.count() / learned, together=place == len(batches))
         tokens = int((self.packed.segments[rows] > 0).sum())
         return float(self.accelerator.reduce(total, "mean")), tokens
 
-    def _rows(self, step: int) -> list[int]:
+    def rehearse(self) -> None:
+        """Forward and backward over one batch of each size, in this process alone and without a trace.
+
+        No gradient is left, and random numbers drawn are drawn again.
+        """
+        batches = {len(batch): batch for batch in self.batches(self.rows(0))}
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            for batch in batches.values():
+                self._pass(batch, 1.0, together=False)
+        for parameter in self.module.parameters():
+            parameter.grad = None
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def batches(self, rows: Sequence[int]) -> list[Sequence[int]]:
+        """This process's share of the rows, in batches."""
+        share, size = processes.share(rows), self.settings.batch_size
+        return [share[start : start + size] for start in range(0, len(share), size)]
+
+    def rows(self, step: int) -> list[int]:
         """Row numbers of one step: every epoch goes through all rows in another random order."""
         size = self.settings.batch_size * self.settings.gradient_accumulation
         wanted = range(step * size, (step + 1) * size)
@@ -83,25 +101,40 @@ class TrainingStep:
         orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(len(self.packed)) for epoch in epochs}
         return [int(orders[place // len(self.packed)][place % len(self.packed)]) for place in wanted]
 
-    def _tensors(self, batch: Sequence[int]) -> list[torch.Tensor]:
+    def tensors(self, batch: Sequence[int]) -> list[torch.Tensor]:
+        """Ids, labels, segments and positions of some rows, on the device."""
         packed = self.packed
         arrays = (packed.input_ids, packed.labels, packed.segments, packed.position_ids)
         return [torch.from_numpy(array[batch]).to(self.device) for array in arrays]
+
+    def _pass(self, batch: Sequence[int], scale: float, together: bool) -> torch.Tensor:
+        """Forward and backward over some rows; with `together`, the gradients of all processes come together."""
+        with (
+            nullcontext() if together else self.accelerator.no_sync(self.summed_loss),
+            torch.compiler.set_stance("default" if self.compiled else "force_eager"),
+        ):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+                summed = self.summed_loss(*self.tensors(batch))
+            loss = summed * scale
+            torch.autograd.backward(loss)
+        return loss.detach()
 
 
 class SummedLoss(torch.nn.Module):
     """A model with its loss over packed rows: the module that accelerate makes parallel."""
 
-    def __init__(self, model: PeftModel, compiled: bool, unsloth: bool) -> None:
+    def __init__(self, model: PeftModel, unsloth: bool) -> None:
         super().__init__()
         self.model = model
         self.inner = model.get_base_model()
         self.unsloth = unsloth
         self.loss = _letter_loss
-        if compiled:
-            for block in _repeated_blocks(self.inner):
-                block.compile(dynamic=False)
-            self.loss = torch.compile(_letter_loss, dynamic=True)
+
+    def compile_layers(self) -> None:
+        """Have the repeated blocks and the loss compiled when they next run."""
+        for block in _repeated_blocks(self.inner):
+            block.compile(dynamic=False)
+        self.loss = torch.compile(_letter_loss, dynamic=True)
 
     def forward(
         self, input_ids: torch.Tensor, labels: torch.Tensor, segments: torch.Tensor, position_ids: torch.Tensor

@@ -22,11 +22,13 @@ from letterwise.adapters import add_adapter, add_adapter_to_4bit, save_adapter
 from letterwise.config import ExperimentConfig, TrainingConfig
 from letterwise.data.packing import PackedRows, pack, pack_singly
 from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
-from letterwise.errors import DivergedError, LetterwiseError
+from letterwise.errors import DivergedError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import fingerprint
 from letterwise.models import BaseModel, load_model
 from letterwise.results import TrainingLogEntry
+from letterwise.training.compiled_code import CompiledCode
+from letterwise.training.compiling import begin, note_passes, shape_of_training
 from letterwise.training.state import (
     BEST,
     AdapterOptimizer,
@@ -40,10 +42,6 @@ from letterwise.training.tracking import VALIDATION, Tracker
 from letterwise.training.unsloth_model import padding_notice, unsloth_model
 
 TrainedRole = Literal["finetuned", "control"]
-
-COMPILE_FROM_TOKENS = 400_000
-"""`compile: auto` compiles runs of at least this many tokens. Speed alone would allow shorter ones, but an interrupted
-compilation can leave a broken file in PyTorch's cache. `benchmarks/training_speed.py` measures the gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,46 +135,53 @@ def train(
     if 0 < progress.step < total and not progress.finished:
         say(f"Going on with {role} at step {progress.step} of {total}.")
     processes.seed_apart(config.seed, progress.step)
-    step_function = TrainingStep(model, packed, settings, config.seed, _compiles(settings, device, say))
-    if not resumed:
-        _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
-    while progress.step < total and not progress.finished:
-        started = time.perf_counter()
-        loss, tokens = step_function(progress.step)
-        norm = optimizer.step(progress.step)
-        seconds = time.perf_counter() - started
-        if not np.isfinite(loss):
-            raise DivergedError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
-        progress = replace(
-            progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=progress.seconds + seconds
-        )
-        entry = _entry(role, config.seed, progress).model_copy(
-            update={
-                "loss": loss,
-                "learning_rate": optimizer.learning_rate(progress.step - 1),
-                "tokens_per_second": tokens / seconds,
-                "grad_norm": norm,
-            }
-        )
-        log.add(entry)
-        tracker.log({"loss": loss, "grad_norm": norm, "tokens": progress.tokens}, progress.step)
-        on_step(StepFigures(progress.step, total, loss, tokens / seconds))
-        progress.finished = progress.step == settings.max_steps
-        last = progress.step == total
-        if last or progress.step % settings.evaluate_every == 0:
+    shape = shape_of_training(model.get_base_model(), settings, config.lora, device, dtype)
+    with CompiledCode(shape) as code:
+        step_function = TrainingStep(model, packed, settings, config.seed)
+        steps_left = 0 if progress.finished else total - progress.step
+        progress.seconds += begin(step_function, code, settings, device, steps_left, say)
+        step_seconds: list[float] = []
+        if not resumed:
             _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
-            if role == "finetuned" and progress.best_step == progress.step and processes.is_main():
-                save_adapter(model, base, folder / BEST)
-            patience = settings.early_stopping_patience
-            if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
-                say(f"Stopped at step {progress.step}: no better spelling for {patience} evaluations.")
-                progress.finished = last = True
-        if last and role == "control":
-            progress.best_step = progress.step
-            if processes.is_main():
-                save_adapter(model, base, folder / BEST)
-        if last or progress.step % settings.checkpoint_every == 0:
-            save_checkpoint(folder, model, base, optimizer, progress)
+        while progress.step < total and not progress.finished:
+            started = time.perf_counter()
+            loss, tokens = step_function(progress.step)
+            norm = optimizer.step(progress.step)
+            seconds = time.perf_counter() - started
+            step_seconds.append(seconds)
+            if not np.isfinite(loss):
+                raise DivergedError(f"The loss is no longer a number at step {progress.step + 1}; lower learning_rate.")
+            progress = replace(
+                progress, step=progress.step + 1, tokens=progress.tokens + tokens, seconds=progress.seconds + seconds
+            )
+            entry = _entry(role, config.seed, progress).model_copy(
+                update={
+                    "loss": loss,
+                    "learning_rate": optimizer.learning_rate(progress.step - 1),
+                    "tokens_per_second": tokens / seconds,
+                    "grad_norm": norm,
+                }
+            )
+            log.add(entry)
+            tracker.log({"loss": loss, "grad_norm": norm, "tokens": progress.tokens}, progress.step)
+            on_step(StepFigures(progress.step, total, loss, tokens / seconds))
+            progress.finished = progress.step == settings.max_steps
+            last = progress.step == total
+            if last or progress.step % settings.evaluate_every == 0:
+                _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
+                if role == "finetuned" and progress.best_step == progress.step and processes.is_main():
+                    save_adapter(model, base, folder / BEST)
+                patience = settings.early_stopping_patience
+                if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
+                    say(f"Stopped at step {progress.step}: no better spelling for {patience} evaluations.")
+                    progress.finished = last = True
+            if last and role == "control":
+                progress.best_step = progress.step
+                if processes.is_main():
+                    save_adapter(model, base, folder / BEST)
+            if last or progress.step % settings.checkpoint_every == 0:
+                save_checkpoint(folder, model, base, optimizer, progress)
+        note_passes(step_function, code, settings, step_seconds)
     return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
 
 
@@ -231,17 +236,3 @@ def _entry(role: TrainedRole, seed: int, progress: Progress) -> TrainingLogEntry
     return TrainingLogEntry(
         model=role, seed=seed, step=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3)
     )
-
-
-def _compiles(settings: TrainingConfig, device: torch.device, say: Callable[[str], None]) -> bool:
-    tokens = settings.max_steps * settings.batch_size * settings.gradient_accumulation * settings.row_length
-    able = device.type != "mps" and hardware.cpp_compiler() is not None
-    if settings.compile is True and not able:
-        raise LetterwiseError(
-            "training.compile needs a C++ compiler and no MPS device; install g++ or set it to false."
-        )
-    worth_it = tokens >= COMPILE_FROM_TOKENS and not settings.use_unsloth and not settings.load_in_4bit
-    if not able or settings.compile is False or (settings.compile == "auto" and not worth_it):
-        return False
-    say(f"Compiling the model's layers for about {tokens:,} tokens of training.")
-    return True
