@@ -26,6 +26,8 @@ CHOSEN = {"$instance": ".+", "$task": ".+", "$question_type": ".+"}
 COLUMN, ROW = 6, 4
 """Grafana's units in one of ours; every panel of these dashboards is so large or a multiple of it."""
 POINTS = 250
+MARGIN_MILLISECONDS = 300_000
+"""Shown before and after moments."""
 WIDTH_INCHES, ROW_INCHES, DOTS_PER_INCH = 11.0, 1.15, 90
 
 Series = tuple[str, list[tuple[float, float]]]
@@ -92,7 +94,10 @@ def _draw_lines(axes: Axes, panel: Mapping[str, Any], series: Sequence[Series], 
     if defaults.get("custom", {}).get("thresholdsStyle"):
         for step in defaults["thresholds"]["steps"][1:]:
             axes.axhline(step["value"], color=step["color"], linestyle="--", linewidth=0.8)
-    if defaults["unit"] != "dateTimeAsIso":
+    if defaults["unit"] == "dateTimeAsIso":
+        moments = [value for _, points in series for _, value in points]
+        axes.set_ylim(min(moments) - MARGIN_MILLISECONDS, max(moments) + MARGIN_MILLISECONDS)
+    else:
         axes.set_ylim(bottom=min(0, axes.get_ylim()[0]), top=defaults.get("max"))
     show = _formatter(panel, begin)
     axes.yaxis.set_major_formatter(lambda value, _: show(value))
@@ -127,7 +132,7 @@ def _formatter(panel: Mapping[str, Any], now: float) -> Callable[[float], str]:
         "reqps": lambda value: f"{value:.3g} req/s",
         "ops": lambda value: f"{value:.2g}/s",
         "bytes": lambda value: f"{value / 2**30:.3g} GiB",
-        "Bps": lambda value: f"{value / 1000:.3g} kB/s",
+        "Bps": lambda value: f"{value / 1e6:.3g} MB/s" if abs(value) >= 1e6 else f"{value / 1000:.3g} kB/s",
         "dateTimeFromNow": lambda value: f"{(now - value / 1000) / 60:.0f} min ago",
         "dateTimeAsIso": lambda value: datetime.fromtimestamp(value / 1000, UTC).strftime("%H:%M:%S"),
         "none": lambda value: f"{value:.3g}",
