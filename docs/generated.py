@@ -6,6 +6,7 @@ knows nothing about the text around a block.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
@@ -19,6 +20,7 @@ from letterwise.cli import app
 from letterwise.config import ExperimentConfig, load_config, read_settings
 from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
 from letterwise.results import (
+    TRANSFER_FIGURES,
     DataAudit,
     Environment,
     Estimate,
@@ -29,13 +31,16 @@ from letterwise.results import (
 )
 from letterwise.sweep_config import FIXED, Metric, PrunerSection, StudySection
 from letterwise.tasks.questions import count_question, direct_prompt, position_question, spell_first_prompt
-from letterwise.tasks.spelling import SEPARATORS, SPELLING_TEMPLATES, spelling_prompt
+from letterwise.tasks.spelling import SEPARATORS, SPELLING_TEMPLATES, SpellingExample, spelling_prompt
+from letterwise.tasks.spelling_exercises import EXERCISES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PREFERRED_RUNS = ("standard", "quick")
 NO_RUN = "*No run recorded yet.*"
 EXAMPLE = "strawberry"
+SEED_OF_EXAMPLES = 1
+"""Of the exercises as the documents show them."""
 
 
 def recorded_run() -> Path | None:
@@ -92,6 +97,7 @@ def audit_table(folder: Path) -> str:
     rows += [(f"`overlaps.{name}`", f"{value:,}") for name, value in audit.overlaps.items()]
     rows += [(f"`purity_violations.{name}`", f"{value:,}") for name, value in audit.purity_violations.items()]
     rows += [(f"`excluded_training_tokens.{name}`", f"{n:,}") for name, n in audit.excluded_training_tokens.items()]
+    rows += [(f"`exercise_shares.{name}`", f"{share:.2%}") for name, share in audit.exercise_shares.items()]
     rows.append(("`single_token_held_out_words`", f"{audit.single_token_held_out_words:,}"))
     rows.append(("`template_shares`, lowest to highest", f"{min(shares):.2%} to {max(shares):.2%}"))
     rows.append(("`passed`", str(audit.passed).lower()))
@@ -139,7 +145,7 @@ def transfer_table(folder: Path) -> str:
     transfer = read_results(folder / "transfer.json", TransferResults)
     rows = [
         _estimate_row(figure, key, estimate)
-        for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain")
+        for figure in TRANSFER_FIGURES
         for key, estimate in getattr(transfer, figure).items()
     ]
     rows.append(_estimate_row("generalization", "spelling", transfer.generalization))
@@ -195,6 +201,18 @@ def fixed_settings() -> str:
     return _table(("setting", "why it may not vary"), [(f"`{path}`", why) for path, why in FIXED.items()])
 
 
+def study_sweeps() -> str:
+    """The sweeps in configs/study/ with the comment that each begins with, and their variants."""
+    rows = []
+    for path in sorted((ROOT / "configs" / "study").glob("*.yaml")):
+        settings = read_settings(path)
+        if "study" in settings:
+            comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+            link = f"[`configs/study/{path.name}`](../configs/study/{path.name})"
+            rows.append((link, comment, ", ".join(f"`{name}`" for name in settings["variants"])))
+    return _table(("sweep", "asks", "variants"), rows)
+
+
 def shipped_sweep() -> str:
     """The ready sweep."""
     text = (ROOT / "configs" / "sweep.yaml").read_text(encoding="utf-8")
@@ -239,11 +257,32 @@ def rendered_templates() -> str:
     backwards = next(template for template in SPELLING_TEMPLATES if template.direction == "spelling_first")
     texts = []
     for template in [*(first[tone] for tone in dict.fromkeys(t.tone for t in SPELLING_TEMPLATES)), backwards]:
-        example = template.render(f" {EXAMPLE}", EXAMPLE)
-        ((start, end),) = example.spans
-        marked = f"{example.text[:start]}⟦{example.text[start:end]}⟧{example.text[end:]}"
-        texts.append(f"# {template.name}\n{marked.rstrip()}")
+        texts.append(f"# {template.name}\n{_marked(template.render(f' {EXAMPLE}', EXAMPLE))}")
     return _code("\n\n".join(texts))
+
+
+def exercise_table() -> str:
+    """Every spelling exercise with its level of purity and why it is spelling."""
+    rows = [(f"`{each.name}`", each.purity, each.argument) for each in EXERCISES.values()]
+    return _table(("exercise", "purity", "why it is spelling"), rows)
+
+
+def rendered_exercises() -> str:
+    """The first wording of each exercise, filled, with the learned part marked."""
+    texts = []
+    for exercise in EXERCISES.values():
+        surfaces = {"strings": (" qvqxe",), "growing": (" berry",)}.get(exercise.name, (f" {EXAMPLE}", " blueberry"))
+        spellings = [surface.strip() for surface in surfaces]
+        example = exercise.render(exercise.wordings[0], surfaces, spellings, random.Random(SEED_OF_EXAMPLES))
+        if example:
+            texts.append(f"# {exercise.name}\n{_marked(example)}")
+    return _code("\n\n".join(texts))
+
+
+def _marked(example: SpellingExample) -> str:
+    """A training text with what is learned between brackets."""
+    ((start, end),) = example.spans
+    return f"{example.text[:start]}⟦{example.text[start:end]}⟧{example.text[end:]}".rstrip()
 
 
 def prompt_of_spelling() -> str:
@@ -335,6 +374,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "object":
+        return f"mapping of {_allowed(schema['propertyNames'])} to {_allowed(schema['additionalProperties'])}"
     if schema["type"] == "array":
         return f"list of {_allowed(schema['items'])}"
     if "pattern" in schema:
@@ -350,6 +391,8 @@ def _yaml(value: object) -> str:
     """A value as one would write it in the YAML file."""
     if isinstance(value, list):
         return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_yaml(inner)}' for name, inner in value.items())}}}"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return str(value)

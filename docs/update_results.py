@@ -58,7 +58,13 @@ def check_finished(run_folder: Path) -> None:
         if not (run_folder / name).is_file():
             raise LetterwiseError(f"{run_folder / name} is missing; {remedy}.")
     results = read_results(run_folder / "evaluation_results.json", EvaluationResults)
-    for model, step in ((results.finetuned_model, "train-finetuned"), (results.control_model, "train-control")):
+    evaluated = {"train-finetuned": results.finetuned_model, "train-control": results.control_model}
+    for role, control in results.other_controls.items():
+        step = f"train-{role}"
+        evaluated[step] = control
+        record = run_folder / ".steps" / f"{step}.json"
+        adapters[step] = read_json(record)["outputs"].get(ADAPTER, "") if record.is_file() else ""
+    for step, model in evaluated.items():
         if model is None or not adapters[step].startswith(model.revision):
             raise LetterwiseError(f"{run_folder} was evaluated without the adapter of step {step}; {remedy}.")
     transfer = read_results(run_folder / "transfer.json", TransferResults)

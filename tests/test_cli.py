@@ -433,6 +433,21 @@ def test_the_control_alone(experiment: Path, capsys: pytest.CaptureFixture[str])
     assert tuned.read_bytes() == before
 
 
+@pytest.mark.parametrize("control", ["format_only", "random_label", "ceiling"])
+def test_another_control_is_trained_and_evaluated_beside_the_tuned_model(experiment: Path, control: str) -> None:
+    assert letterwise("train", "--config", experiment, "--control", control) == 0
+    assert (
+        letterwise("evaluate", "--config", experiment, "--task", "spelling", "--output", experiment.parent / "x") == 0
+    )
+
+    adapter = experiment.parent / "checkpoints/tiny" / control / "best"
+    assert json.loads((adapter / "letterwise_base.json").read_text(encoding="utf-8"))["role"] == control
+    results = read_results(experiment.parent / "x/evaluation_results.json", EvaluationResults)
+    assert results.other_controls.keys() == {control}
+    assert results.control_model is None
+    assert f"{control}_to_finetuned" in results.significance
+
+
 def test_a_merged_model_can_be_evaluated_as_a_model(experiment: Path, tmp_path: Path, tiny_gpt2: Path) -> None:
     adapter, merged = experiment.parent / "checkpoints/tiny/finetuned/best", tmp_path / "merged"
 

@@ -59,6 +59,38 @@ def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Pat
         ),
         ("run_name: x\nevaluation: {modes: []}", "'evaluation.modes': list should have at least 1 item"),
         ("run_name: x\nevaluation: {modes: [guess]}", "'evaluation.modes.0': input should be 'direct', 'spell_first'"),
+        ("run_name: x\ndata: {exercises: {}}", "'data.exercises': dictionary should have at least 1 item"),
+        ("run_name: x\ndata: {exercises: {spelling: 0}}", "'data.exercises.spelling': input should be greater than 0"),
+        (
+            "run_name: x\ndata: {exercises: {counting: 1}}",
+            "'data.exercises.counting': input should be 'spelling'",
+        ),
+        (
+            "run_name: x\nlora: {modules_to_save: [wte]}\ntraining: {use_unsloth: true}",
+            "training.use_unsloth trains no modules whole",
+        ),
+        (
+            "run_name: x\nlora: {modules_to_save: [wte]}\nevaluation: {engine: vllm}",
+            "evaluation.engine vllm loads no modules trained whole",
+        ),
+        (
+            "run_name: x\nlora: {full_finetuning: true, target_modules: [q_proj]}",
+            "lora.full_finetuning trains every module",
+        ),
+        (
+            "run_name: x\nlora: {full_finetuning: true}\ntraining: {load_in_4bit: true}",
+            "training.load_in_4bit freezes the base",
+        ),
+        (
+            "run_name: x\nlora: {full_finetuning: true}\ntraining: {use_unsloth: true}",
+            "trains no modules whole; leave out lora.full_finetuning",
+        ),
+        ("run_name: x\ntraining: {controls: [shuffled, shuffled]}", "'training.controls': each control is wanted once"),
+        (
+            "run_name: x\ntraining: {controls: [none]}",
+            "'training.controls.0': input should be 'shuffled'",
+        ),
+        ("run_name: x\ntraining: {curriculum: frequency}", "'training.curriculum': input should be 'none' or 'length'"),
         ("run_name: x\nlora: {target_modules: 3}", "'lora.target_modules': input should be"),
         ("run_name: x\nwords: {min_letters: 9, max_letters: 5}", "'words': max_letters must not be smaller than"),
         ("run_name: x\nseed: -3", "'seed': input should be greater than or equal to 0"),

@@ -572,6 +572,19 @@ def test_a_run_trained_again_after_its_evaluation_is_refused(finished_run: Path,
         update_results.copy_results(finished_run, tmp_path / "results")
 
 
+def test_a_further_control_has_to_be_the_one_that_was_evaluated(finished_run: Path, tmp_path: Path) -> None:
+    path = finished_run / "evaluation_results.json"
+    results = read_results(path, EvaluationResults)
+    results.other_controls["ceiling"] = ModelResults(id="tiny", revision="d" * 16, metrics={})
+    write_results(path, results)
+    write_json(finished_run / ".steps" / "evaluate.json", {"inputs": "any", "outputs": {path.name: sha256_file(path)}})
+    with pytest.raises(LetterwiseError, match="without the adapter of step train-ceiling"):
+        update_results.copy_results(finished_run, tmp_path / "results")
+    record = finished_run / ".steps" / "train-ceiling.json"
+    write_json(record, {"inputs": "any", "outputs": {update_results.ADAPTER: "d" * 64}})
+    update_results.copy_results(finished_run, tmp_path / "results")
+
+
 def test_a_transfer_analysis_of_an_earlier_evaluation_is_refused(finished_run: Path, tmp_path: Path) -> None:
     path = finished_run / "transfer.json"
     transfer = read_results(path, TransferResults)

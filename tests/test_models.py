@@ -19,7 +19,15 @@ from safetensors.torch import save as serialize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise import models
-from letterwise.adapters import add_adapter, check_adapter, load_adapter, merge_adapter, save_adapter
+from letterwise.adapters import (
+    add_adapter,
+    check_adapter,
+    load_adapter,
+    merge_adapter,
+    refuse_ceiling,
+    save_adapter,
+    saved_modules,
+)
 from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
 from letterwise.files import CACHE_VARIABLE
@@ -314,6 +322,74 @@ def test_target_modules_can_be_named_and_must_exist(tiny_base: BaseModel) -> Non
         add_adapter(load(tiny_base), LoraSection(target_modules=["no_such_layer"]), tiny_base)
 
 
+EMBEDDINGS = {"tiny-gpt2": "wte", "tiny-llama": "embed_tokens"}
+
+
+def adapted_ends(base: BaseModel, folder: Path, kind: str, which: str) -> PeftModel:
+    """An adapter that changes the embeddings, the output head or both, low-rank or whole."""
+    embedding = EMBEDDINGS[base.id]
+    ends = {"embeddings": [embedding], "head": ["lm_head"], "both": [embedding, "lm_head"]}[which]
+    lora = LoraSection(rank=4, alpha=8, **{"target_modules" if kind == "low-rank" else "modules_to_save": ends})
+    torch.manual_seed(1)
+    model = add_adapter(load(base), lora, base).eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    save_adapter(model, base, folder)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["low-rank", "whole"])
+@pytest.mark.parametrize("which", ["embeddings", "head", "both"])
+def test_embeddings_and_head_can_be_trained_saved_loaded_and_merged(
+    tiny_base: BaseModel, tmp_path: Path, kind: str, which: str
+) -> None:
+    """Both tiny models have one matrix for embeddings and head; merged, they have two."""
+    trained = adapted_ends(tiny_base, tmp_path / "adapter", kind, which)
+    inputs = load_tokenizer(tiny_base)(PROMPTS[0], return_tensors="pt")
+    wanted = trained(**inputs).logits
+    assert not torch.allclose(wanted, load(tiny_base)(**inputs).logits, atol=1e-2)
+    loaded = load_adapter(load(tiny_base), tmp_path / "adapter", tiny_base)
+    torch.testing.assert_close(loaded(**inputs).logits, wanted, rtol=1e-3, atol=1e-4)
+    merge_adapter(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    merged = load(resolve_base(str(tmp_path / "merged")))
+    torch.testing.assert_close(merged(**inputs).logits, wanted, rtol=1e-3, atol=1e-4)
+    assert merged.get_input_embeddings().weight.data_ptr() != merged.get_output_embeddings().weight.data_ptr()
+    assert saved_modules(tmp_path / "adapter") == (trained.peft_config["default"].modules_to_save or [])
+
+
+def test_all_weights_can_be_trained_saved_loaded_and_merged(tiny_base: BaseModel, tmp_path: Path) -> None:
+    base = load(tiny_base)
+    torch.manual_seed(1)
+    model = add_adapter(load(tiny_base), LoraSection(full_finetuning=True), tiny_base).eval()
+    inputs = load_tokenizer(tiny_base)(PROMPTS[0], return_tensors="pt")
+    assert torch.equal(model(**inputs).logits, base(**inputs).logits)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    head = base.get_output_embeddings().weight  # one matrix for embeddings and head, of which two are made
+    assert sum(map(torch.numel, trainable)) == sum(map(torch.numel, base.parameters())) + head.numel()
+    for parameter in trainable:
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    save_adapter(model, tiny_base, tmp_path / "adapter")
+    loaded = load_adapter(load(tiny_base), tmp_path / "adapter", tiny_base)
+    torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=1e-3, atol=1e-4)
+    merge_adapter(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    merged = load(resolve_base(str(tmp_path / "merged")))
+    torch.testing.assert_close(merged(**inputs).logits, model(**inputs).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_module_trained_whole_changes_nothing_at_first_and_must_exist(tiny_base: BaseModel) -> None:
+    embedding = EMBEDDINGS[tiny_base.id]
+    lora = LoraSection(rank=4, modules_to_save=[embedding])
+    adapted = add_adapter(load_model(tiny_base, CPU, torch.bfloat16), lora, tiny_base).eval()
+    inputs = load_tokenizer(tiny_base)(PROMPTS[0], return_tensors="pt")
+    assert torch.equal(adapted(**inputs).logits, load_model(tiny_base, CPU, torch.bfloat16)(**inputs).logits)
+    trainable = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert any(f"{embedding}.modules_to_save" in name for name in trainable)
+    assert {adapted.get_parameter(name).dtype for name in trainable} == {torch.bfloat16}
+    with pytest.raises(LetterwiseError, match=f"lora.modules_to_save does not fit {tiny_base.id}: it has no module no"):
+        add_adapter(load(tiny_base), LoraSection(modules_to_save=["no_such_layer"]), tiny_base)
+
+
 def test_a_saved_adapter_answers_as_before(tiny_base: BaseModel, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_base)
     trained = trained_adapter(tiny_base, tmp_path / "adapter")
@@ -322,7 +398,7 @@ def test_a_saved_adapter_answers_as_before(tiny_base: BaseModel, tmp_path: Path)
     assert continuations(loaded, tokenizer) != continuations(load(tiny_base), tokenizer)
     assert not loaded.training
     recorded = json.loads((tmp_path / "adapter" / "letterwise_base.json").read_text())
-    assert recorded == {"id": tiny_base.id, "revision": tiny_base.revision}
+    assert recorded == {"id": tiny_base.id, "revision": tiny_base.revision, "role": "finetuned"}
 
 
 def test_an_adapter_of_another_base_is_refused(tiny_gpt2: Path, tiny_llama: Path, tmp_path: Path) -> None:
@@ -357,6 +433,17 @@ def test_an_adapter_without_its_weights_is_refused(tiny_base: BaseModel, tmp_pat
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(LetterwiseError, match=f"cannot be put onto {tiny_base.id}"):
         load_adapter(load(tiny_base), tmp_path / "adapter", tiny_base)
+
+
+def test_a_ceiling_is_used_but_neither_merged_nor_published(tiny_base: BaseModel, tmp_path: Path) -> None:
+    model = add_adapter(load(tiny_base), LoraSection(rank=4), tiny_base)
+    save_adapter(model, tiny_base, tmp_path / "adapter", "ceiling")
+    load_adapter(load(tiny_base), tmp_path / "adapter", tiny_base)
+    with pytest.raises(LetterwiseError, match="is a ceiling, trained on the kinds of question that are evaluated"):
+        merge_adapter(tiny_base, tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    save_adapter(model, tiny_base, tmp_path / "control", "random_label")
+    refuse_ceiling(tmp_path / "control")
 
 
 def test_a_merged_model_answers_as_base_and_adapter_do(tiny_base: BaseModel, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from letterwise.config import ControlName, ExerciseName, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.sweep_config import SweepConfig, load_sweep
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "sweep.yaml"
+STUDY = SHIPPED.parent / "study"
+STUDIES = [path for path in sorted(STUDY.glob("*.yaml")) if path.name != "base.yaml"]
 RATE = "training.learning_rate"
 
 
@@ -31,6 +34,26 @@ def test_the_shipped_sweep_varies_what_it_says() -> None:
     assert sweep.experiment.base_model == "embedded"
     assert {"lora.rank", "lora.alpha", "lora.target_modules", RATE, "training.batch_size"} <= sweep.space.keys()
     assert {"training.max_steps", "data.use_exponent", "training.words_per_text"} <= sweep.space.keys()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+def test_each_sweep_of_the_study_varies_the_same_experiment_around_a_plain_one(path: Path) -> None:
+    sweep = load_sweep(path)
+    assert sweep.experiment == load_config(path.parent / "base.yaml")
+    assert {} in sweep.variants.values()
+    assert sweep.study.pruner.kind == "none"
+    assert sweep.study.name == f"study-{path.stem}"
+
+
+def test_the_experiment_of_the_study_has_every_control_and_asks_no_test_word() -> None:
+    base = load_config(STUDY / "base.yaml")
+    assert set(base.training.controls) == set(get_args(ControlName))
+    assert base.evaluation.split == "validation"
+
+
+def test_the_study_tries_every_exercise() -> None:
+    mixes = [each.get("data.exercises", {}) for each in load_sweep(STUDY / "exercises.yaml").variants.values()]
+    assert {name for mix in mixes for name in mix} == set(get_args(ExerciseName))
 
 
 def test_an_experiment_is_given_in_place_or_as_the_path_of_a_file_beside(tmp_path: Path) -> None:
@@ -90,6 +113,22 @@ def test_a_mistake_is_one_sentence_that_names_it(tmp_path: Path, parts: dict[str
     assert problem in sentence
     assert sentence.startswith(str(path))
     assert "\n" not in sentence
+
+
+def test_exercise_mixes_and_extra_words_may_vary(tmp_path: Path) -> None:
+    variants = {
+        "plain": {},
+        "mixed": {"data.exercises": {"spelling": 1, "backwards": 0.5}, "words.extra_training_words": 100},
+    }
+    sweep = load_sweep(write(tmp_path, study={"name": "night"}, space=None, variants=variants))
+    trial = sweep.trial_config("mixed", sweep.variants["mixed"], 0)
+    assert trial.data.exercises == {"spelling": 1.0, "backwards": 0.5}
+    assert trial.words.extra_training_words == 100
+    assert trial.words.model_copy(update={"extra_training_words": 0}) == sweep.experiment.words
+    space = {"data.exercises": [{"spelling": 1}, {"spelling": 1, "cloze": 1}]}
+    assert list(load_sweep(write(tmp_path, space=space)).choices("data.exercises")) == [
+        *('{"spelling": 1.0}', '{"cloze": 1.0, "spelling": 1.0}')
+    ]
 
 
 def test_a_missing_experiment_is_named(tmp_path: Path) -> None:

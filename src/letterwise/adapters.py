@@ -5,10 +5,14 @@ Knows nothing about what a model is asked or trained on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -16,29 +20,33 @@ from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, read_json, write_json
 from letterwise.models import BaseModel, first_line, load_model, load_model_in_4bit, load_tokenizer, quiet
+from letterwise.results import TrainedRole
 
 ADAPTER_BASE_FILE = "letterwise_base.json"
-"""Beside an adapter: id and revision of the base model it was trained on."""
+"""Beside an adapter: id and revision of the base model it was trained on, and what it was trained to be."""
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 CALIBRATION_FILE = "calibration.json"
 """Beside an adapter: what its confidence means (`letterwise.results.Calibration`)."""
 
 
 def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> PeftModel:
-    """Put a fresh LoRA adapter (Hu et al., 2021) onto a model; only the adapter is trainable.
+    """Put a fresh LoRA adapter (Hu et al., 2021) onto a model; only it, and modules to be trained whole, are trainable.
 
     Adapter weights take the model's number type.
 
     Raises:
-        LetterwiseError: a target module does not exist in this architecture.
+        LetterwiseError: a module does not exist in this architecture.
     """
+    if missing := _missing(model, lora.modules_to_save):
+        raise LetterwiseError(f"lora.modules_to_save does not fit {base.id}: it has no module {', '.join(missing)}.")
     conv1d = any(isinstance(module, Conv1D) for module in model.modules())
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules="all-linear" if lora.target_modules == "auto" else lora.target_modules,
+        target_modules=_target_modules(lora),
+        modules_to_save=_with_weights(model) if lora.full_finetuning else lora.modules_to_save or None,
         fan_in_fan_out=conv1d,
     )
     try:
@@ -47,6 +55,25 @@ def add_adapter(model: PreTrainedModel, lora: LoraSection, base: BaseModel) -> P
     except ValueError as error:
         raise LetterwiseError(f"lora.target_modules does not fit {base.id}: {first_line(error)}") from error
     return name_base(adapted, base)
+
+
+def _target_modules(lora: LoraSection) -> str | list[str]:
+    """What gets a low-rank update, as peft takes it."""
+    if lora.full_finetuning:
+        return str(DUMMY_TARGET_MODULES)
+    return "all-linear" if lora.target_modules == "auto" else lora.target_modules
+
+
+def _missing(model: PreTrainedModel, names: Sequence[str]) -> list[str]:
+    """Those of the names that no module has, whole or as the end of its path; peft itself would pass over them."""
+    paths = [f".{path}" for path, _ in model.named_modules()]
+    return [name for name in names if not any(path.endswith(f".{name}") for path in paths)]
+
+
+def _with_weights(model: PreTrainedModel) -> list[str]:
+    """Names of the modules that hold weights of their own."""
+    modules = (name for name, module in model.named_modules() if list(module.parameters(recurse=False)))
+    return sorted({name.rpartition(".")[2] for name in modules})
 
 
 def add_adapter_to_4bit(base: BaseModel, lora: LoraSection, device: torch.device, dtype: torch.dtype) -> PeftModel:
@@ -67,18 +94,18 @@ def name_base(adapted: PeftModel, base: BaseModel) -> PeftModel:
     return adapted
 
 
-def save_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
-    """Write an adapter and the identity of its base, atomically."""
+def save_adapter(model: PeftModel, base: BaseModel, folder: Path, role: TrainedRole = "finetuned") -> None:
+    """Write an adapter, the identity of its base and its role, atomically."""
     with atomic_path(folder) as temporary:
-        write_adapter(model, base, temporary)
+        write_adapter(model, base, temporary, role)
 
 
-def write_adapter(model: PeftModel, base: BaseModel, folder: Path) -> None:
-    """Write an adapter and the identity of its base into a folder that the caller makes appear at once."""
+def write_adapter(model: PeftModel, base: BaseModel, folder: Path, role: TrainedRole = "finetuned") -> None:
+    """Write an adapter, the identity of its base and its role into a folder that the caller makes appear at once."""
     with quiet():
         # peft would otherwise look the base up on the Hub to see whether its embeddings have changed.
         model.save_pretrained(folder, save_embedding_layers=False)
-    write_json(folder / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision})
+    write_json(folder / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision, "role": role})
 
 
 def load_adapter(model: PreTrainedModel, adapter: Path, base: BaseModel) -> PeftModel:
@@ -115,19 +142,54 @@ def check_adapter(adapter: Path, base: BaseModel) -> None:
         raise LetterwiseError(f"The adapter {adapter} was trained on {trained_on['id']}, not on {base.id}.")
 
 
+def refuse_ceiling(adapter: Path) -> None:
+    """Make sure that an adapter was not trained on the questions themselves.
+
+    Raises:
+        LetterwiseError: it was, and is for comparison only.
+    """
+    recorded = adapter / ADAPTER_BASE_FILE
+    if recorded.is_file() and read_json(recorded).get("role") == "ceiling":
+        raise LetterwiseError(
+            f"The adapter {adapter} is a ceiling, trained on the kinds of question that are evaluated: it is for "
+            "comparison only, and is neither merged nor published; use the tuned adapter."
+        )
+
+
 def adapter_rank(adapter: Path) -> int:
     """The rank that an adapter's configuration names."""
     return int(read_json(adapter / "adapter_config.json")["r"])
+
+
+def merged_weights(adapted: PeftModel) -> PreTrainedModel:
+    """The model with its adapter merged into its weights, for inference; the adapted one is used up.
+
+    Where an adapter changes the embeddings or the output head of a model that has one matrix for both, the merged model
+    has two.
+    """
+    inner = adapted.get_base_model()
+    ends = (inner.get_input_embeddings(), inner.get_output_embeddings())
+    if any(isinstance(end, BaseTunerLayer | ModulesToSaveWrapper) for end in ends) and inner.config.tie_word_embeddings:
+        head = ends[1].get_base_layer() if isinstance(ends[1], BaseTunerLayer) else ends[1]
+        if not isinstance(head, ModulesToSaveWrapper):
+            head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        inner.config.tie_word_embeddings = False
+    return adapted.merge_and_unload()
+
+
+def saved_modules(adapter: Path) -> list[str]:
+    """The modules that an adapter brings whole."""
+    return list(read_json(adapter / "adapter_config.json").get("modules_to_save") or [])
 
 
 def merge_adapter(base: BaseModel, adapter: Path, folder: Path) -> None:
     """Write a stand-alone model (float32) that answers as base plus adapter do, with its tokenizer.
 
     Raises:
-        LetterwiseError: the adapter does not fit, or the folder cannot be written.
+        LetterwiseError: the adapter does not fit or is a ceiling, or the folder cannot be written.
     """
-    model = load_adapter(load_model(base, torch.device("cpu"), torch.float32), adapter, base)
-    merged = model.merge_and_unload()
+    refuse_ceiling(adapter)
+    merged = merged_weights(load_adapter(load_model(base, torch.device("cpu"), torch.float32), adapter, base))
     with quiet(), atomic_path(folder) as temporary:
         merged.save_pretrained(temporary)
         load_tokenizer(base).save_pretrained(temporary)

@@ -61,6 +61,9 @@ class ControlChoice(StrEnum):
     """Control adapters that `train` knows."""
 
     SHUFFLED = "shuffled"
+    FORMAT_ONLY = "format_only"
+    RANDOM_LABEL = "random_label"
+    CEILING = "ceiling"
 
 
 ConfigOption = Annotated[
@@ -144,7 +147,7 @@ def train(
     config: ConfigOption = DEFAULT_CONFIG,
     control: Annotated[
         ControlChoice | None,
-        typer.Option("--control", help="Train the control adapter instead: the same texts with shuffled letters."),
+        typer.Option("--control", help="Train that control adapter instead of the tuned one (docs/method.md)."),
     ] = None,
     base_model: BaseOption = None,
     seed: SeedOption = None,
@@ -152,15 +155,15 @@ def train(
 ) -> None:
     """Fine-tune a LoRA adapter on spelling only; an interrupted training goes on where it stopped.
 
-    Writes checkpoints/<run_name>/<finetuned|control>/{last,best} and training_log.jsonl.
+    Writes checkpoints/<run_name>/finetuned/{last,best}, or those of the control, and training_log.jsonl.
     """
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import data_step, train_step, words_step
-    from letterwise.training.train import TrainedRole
+    from letterwise.training.train import ROLE_OF_CONTROL
 
     run_.execute(words_step(run_))
     run_.execute(data_step(run_))
-    role: TrainedRole = "control" if control else "finetuned"
+    role = ROLE_OF_CONTROL[control.value] if control else "finetuned"
     run_.execute(train_step(run_, role))
     run_.terminal.say(f"Adapter: {run_.adapter(role)}")
 

@@ -10,12 +10,37 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from letterwise.errors import LetterwiseError
 
 AnswerMode = Literal["direct", "spell_first", "computed"]
 ANSWER_MODES: tuple[AnswerMode, ...] = ("direct", "spell_first", "computed")
+
+ExerciseName = Literal[
+    "spelling",
+    "continuation",
+    "from_letter",
+    "stretch",
+    "backwards",
+    "cloze",
+    "chunks",
+    "growing",
+    "side_by_side",
+    "proofread",
+    "strings",
+    "neighbours",
+    "shared",
+    "sorted",
+    "grouped",
+    "without",
+    "picked",
+    "hangman",
+]
+"""Plain spelling, and the exercises of `letterwise.tasks.spelling_exercises`."""
+
+ControlName = Literal["shuffled", "format_only", "random_label", "ceiling"]
+"""Adapters trained beside the tuned one, for comparison."""
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 
@@ -39,6 +64,9 @@ class WordsConfig(Section):
     """Longest held-out word, in letters."""
     min_zipf: float = Field(2.0, ge=0, le=8)
     """Lowest Zipf frequency (wordfreq; base-10 logarithm of occurrences per billion words) of a held-out word."""
+    extra_training_words: int = Field(0, ge=0)
+    """Dictionary words to train on beside the vocabulary: chosen as held-out words are; none is one of them, contains
+    one or stands in one."""
 
     @model_validator(mode="after")
     def _lengths_in_order(self) -> WordsConfig:
@@ -52,12 +80,17 @@ class DataConfig(Section):
 
     train_examples: int = Field(30_000, ge=1)
     """Training texts to build, one word in each; templates are dealt out evenly."""
+    exercises: dict[ExerciseName, Annotated[float, Field(gt=0)]] = Field({"spelling": 1.0}, min_length=1)
+    """Kind of training text → its weight in the mix: plain spelling, and spelling exercises (docs/method.md)."""
     use_exponent: float = Field(0.5, ge=0, le=1)
     """How far training favours tokens that other dictionary words are made of: a token's share of the texts is
     proportional to (uses + 0.2) to this power, where uses counts dictionary words outside validation and test; 0 deals
     all tokens evenly."""
     split_form_share: float = Field(0.5, ge=0, le=1)
     """Share of the texts whose word stands in a surface form (leading space, capital) that is not a single token."""
+    extra_word_share: float = Field(0.25, ge=0, le=1)
+    """Share of the texts that is about words.extra_training_words, where there are any; split_form_share is of the
+    others."""
     count_questions: int = Field(1000, ge=1)
     """Letter-count questions for each of validation and test."""
     position_questions: int = Field(1000, ge=1)
@@ -76,7 +109,14 @@ class LoraSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
     target_modules: Literal["auto"] | list[str] = "auto"
-    """Module names to adapt; 'auto' takes every linear layer of the architecture except the output head."""
+    """Module names to adapt, embeddings included; 'auto' takes every linear layer of the architecture except the output
+    head."""
+    modules_to_save: list[str] = []
+    """Names of modules to train whole beside the low-rank updates, such as embed_tokens; they are kept with the
+    adapter."""
+    full_finetuning: bool = False
+    """Train every weight and make no low-rank update; the adapter is then as large as the model, and one matrix for
+    embeddings and head becomes two."""
 
 
 class TrainingConfig(Section):
@@ -90,6 +130,14 @@ class TrainingConfig(Section):
     """Tokens in a packed row."""
     words_per_text: int = Field(3, ge=1)
     """A training text holds one to this many words, all in the same template, as a prompt with examples does."""
+    curriculum: Literal["none", "length"] = "none"
+    """'length': the same texts, but those of short words come before those of long ones (Bengio et al., 2009)."""
+    controls: list[ControlName] = ["shuffled"]
+    """Adapters to train for comparison, for as many steps: on 'shuffled' letters (the control); 'format_only', the word
+    repeated instead of spelled; 'random_label', each word with another's spelling; and the 'ceiling', on the very
+    questions, about training words, which cannot be published."""
+    loss_on: Literal["letters", "all"] = "letters"
+    """'letters': the loss falls on what is to be produced, letters or a word; 'all': on every token of a text."""
     gradient_accumulation: int = Field(1, ge=1)
     """Forward passes per optimizer step."""
     learning_rate: float = Field(2e-3, gt=0)
@@ -119,6 +167,13 @@ class TrainingConfig(Section):
     """QLoRA (Dettmers et al., 2023): the frozen base in 4 bits (NF4); needs an NVIDIA GPU and the extra `gpu`."""
     use_unsloth: bool = False
     """Train with Unsloth's kernels, one text a row; needs an NVIDIA GPU and the extra `unsloth`."""
+
+    @field_validator("controls")
+    @classmethod
+    def _each_once(cls, controls: list[ControlName]) -> list[ControlName]:
+        if len(set(controls)) < len(controls):
+            raise ValueError("each control is wanted once")
+        return controls
 
     @model_validator(mode="after")
     def _one_compiler(self) -> TrainingConfig:
@@ -178,6 +233,22 @@ class ExperimentConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _whole_modules_supported(self) -> ExperimentConfig:
+        lora, training = self.lora, self.training
+        if not (lora.modules_to_save or lora.full_finetuning):
+            return self
+        setting = "lora.full_finetuning" if lora.full_finetuning else "lora.modules_to_save"
+        if lora.full_finetuning and (lora.modules_to_save or lora.target_modules != "auto"):
+            raise ValueError(f"{setting} trains every module; leave out lora.modules_to_save and lora.target_modules")
+        if lora.full_finetuning and training.load_in_4bit:
+            raise ValueError(f"training.load_in_4bit freezes the base, which {setting} trains; set one to false")
+        if training.use_unsloth:
+            raise ValueError(f"training.use_unsloth trains no modules whole; leave out {setting}")
+        if self.evaluation.engine == "vllm":
+            raise ValueError(f"evaluation.engine vllm loads no modules trained whole; leave out {setting}")
+        return self
 
     @property
     def run_folder(self) -> Path:

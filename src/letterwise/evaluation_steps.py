@@ -30,6 +30,7 @@ from letterwise.evaluation.tables import of_model
 from letterwise.files import fingerprint, sha256_file
 from letterwise.models import BaseModel, load_model
 from letterwise.results import (
+    OTHER_CONTROLS,
     POSITION_COUNT_PREDICTION_COLUMNS,
     QUESTION_TYPES,
     SPELLING_PREDICTION_COLUMNS,
@@ -37,6 +38,7 @@ from letterwise.results import (
     Calibration,
     ModelRole,
     Task,
+    TrainedRole,
     read_results,
     write_results,
 )
@@ -180,7 +182,9 @@ def _items(run: Run, settings: EvaluationConfig) -> EvaluationItems:
     asked = position_count[settings.split].data.table
     by_type = [asked.filter(pc.equal(asked["question_type"], kind))[: settings.limit] for kind in QUESTION_TYPES]
     questions = StoredQuestions(pa.concat_tables(by_type).combine_chunks())
+    tokens, _, _ = read_words(run.words_folder)
     trained = pd.Series(spelling["train"]["word"][:]).str.lower().drop_duplicates()
+    trained = trained[trained.isin({token.letters.lower() for token in tokens})]
     sample = trained.sample(min(settings.training_tokens, len(trained)), random_state=run.config.seed)
     held_out = spelling[settings.split]
     words = held_out.select(range(min(settings.limit or len(held_out), len(held_out))))["word"]
@@ -207,8 +211,7 @@ def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel
 
 
 def run_adapters(run: Run) -> dict[ModelRole, Path | None]:
-    """What a run evaluates: the base model, the tuned adapter, and the control where it was trained."""
+    """What a run evaluates: the base model, the tuned adapter, and the controls that were trained."""
     adapters: dict[ModelRole, Path | None] = {"base": None, "finetuned": run.adapter("finetuned")}
-    if run.adapter("control").is_dir():
-        adapters["control"] = run.adapter("control")
-    return adapters
+    controls: tuple[TrainedRole, ...] = ("control", *OTHER_CONTROLS)
+    return adapters | {role: run.adapter(role) for role in controls if run.adapter(role).is_dir()}

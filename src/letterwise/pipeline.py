@@ -28,6 +28,7 @@ from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
     TASKS,
     EvaluationResults,
+    TrainedRole,
     TransferResults,
     read_results,
     read_training_log,
@@ -36,7 +37,7 @@ from letterwise.results import (
 from letterwise.run_folder import Run, Step, checksums_of
 from letterwise.training.own_process import train_in_own_process
 from letterwise.training.tracking import Watch, finishing, open_tracker
-from letterwise.training.train import TrainedRole, TrainingReport, train
+from letterwise.training.train import NO_PART_OF_TRAINING, ROLE_OF_CONTROL, TrainingReport, train
 
 
 def words_step(run: Run) -> Step:
@@ -71,7 +72,7 @@ def data_step(run: Run) -> Step:
 
 
 def train_step(run: Run, role: TrainedRole, watch: Watch | None = None) -> Step:
-    """Train the spelling adapter, or the control adapter for as many steps as that one took.
+    """Train the spelling adapter, or a control adapter for as many steps as that one took.
 
     Args:
         run: the experiment.
@@ -97,7 +98,7 @@ def train_step(run: Run, role: TrainedRole, watch: Watch | None = None) -> Step:
             return quick_evaluation(model, run.tokenizer, words, questions, config.evaluation.batch_size)
 
         tracker = open_tracker(config.tracking, config, f"{config.run_name}-{role}", run.terminal.say, watch)
-        steps = _steps_taken(run) if role == "control" else config.training.max_steps
+        steps = _steps_taken(run) if role != "finetuned" else config.training.max_steps
         shown = 0
         with finishing(tracker), run.terminal.track(f"training {role}", steps) as advance:
 
@@ -125,9 +126,10 @@ def train_step(run: Run, role: TrainedRole, watch: Watch | None = None) -> Step:
         )
 
     sections = config.model_dump(mode="json", include={"words", "data", "lora", "training", "seed"})
-    sections["training"].pop("checkpoint_every")  # changes nothing but where an interrupted training goes on
+    for name in NO_PART_OF_TRAINING:
+        sections["training"].pop(name)
     inputs: list[Any] = [sections, checksums_of(run.folder, run.data_files), run.base.revision]
-    if role == "control":
+    if role != "finetuned":
         inputs.append(_steps_taken(run))
     adapter = run.adapter(role)
     return Step(f"train-{role}", inputs, [adapter / ADAPTER_WEIGHTS], work, shared=True)
@@ -201,7 +203,8 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(words_step(run))
     run.execute(data_step(run))
     run.execute(train_step(run, "finetuned"))
-    run.execute(train_step(run, "control"))
+    for control in run.config.training.controls:
+        run.execute(train_step(run, ROLE_OF_CONTROL[control]))
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))

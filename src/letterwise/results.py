@@ -15,8 +15,13 @@ from letterwise.files import read_json, write_json
 
 SCHEMA_VERSION = "1.0"
 
-ModelRole = Literal["base", "finetuned", "control"]
+ModelRole = Literal["base", "finetuned", "control", "format_only", "random_label", "ceiling"]
 MODEL_ROLES: tuple[ModelRole, ...] = ("base", "finetuned", "control")
+"""The models that a run compares, and by default all that it has."""
+OtherControl = Literal["format_only", "random_label", "ceiling"]
+OTHER_CONTROLS: tuple[OtherControl, ...] = ("format_only", "random_label", "ceiling")
+"""Further adapters trained for comparison, where a run asks for them."""
+TrainedRole = Literal["finetuned", "control", "format_only", "random_label", "ceiling"]
 Task = Literal["spelling", "position_count"]
 TASKS: tuple[Task, ...] = ("spelling", "position_count")
 QuestionType = Literal["letter_count", "letter_position"]
@@ -105,11 +110,16 @@ class DataAudit(ResultsModel):
     overlaps: dict[str, int]
     """Number of shared words for each pair of sets that must be disjoint, e.g. 'train∩test'; all zero."""
     purity_violations: dict[str, int]
-    """Training texts with a digit, number word, ordinal, count or position wording; all zero."""
+    """Training texts with a digit, number word, ordinal, count or position wording, or the frame of a question that is
+    evaluated; all zero."""
     single_token_held_out_words: int
     """Held-out words that are one token in the context of the question; zero."""
     template_shares: dict[str, float]
     """Share of the training texts made by each template."""
+    exercise_shares: dict[str, float] = Field(default_factory=dict)
+    """Share of the training texts of each kind: 'spelling' for plain spelling, and the spelling exercises."""
+    exercise_purity: dict[str, str] = Field(default_factory=dict)
+    """Exercise → 'plain' or 'partial': whether a reader might call it more than spelling (docs/method.md)."""
     answer_distribution: dict[str, dict[str, int]]
     """'<split>.letter_count' over 0, 1, 2, 3+; '<split>.letter_position' over first, inner, last."""
     excluded_training_tokens: dict[str, int]
@@ -124,7 +134,7 @@ class DataAudit(ResultsModel):
 class TrainingLogEntry(ResultsModel):
     """One line of ``training_log.jsonl``."""
 
-    model: Literal["finetuned", "control"]
+    model: TrainedRole
     seed: int
     step: int
     tokens: int
@@ -227,11 +237,15 @@ class EvaluationResults(ResultsModel):
     base_model: ModelResults
     finetuned_model: ModelResults | None = None
     control_model: ModelResults | None = None
+    """Of the control on shuffled letters."""
+    other_controls: dict[OtherControl, ModelResults] = Field(default_factory=dict)
+    """Of the controls 'format_only' and 'random_label' and of the 'ceiling', where they were trained."""
     baselines: dict[str, Baseline] = Field(default_factory=dict)
     """'letter_count_majority_class', 'letter_count_letter_frequency', 'letter_position_majority_class',
     'letter_position_letter_frequency'."""
     significance: dict[str, list[Difference]] = Field(default_factory=dict)
-    """'base_to_finetuned', 'base_to_control', 'control_to_finetuned', one entry per metric."""
+    """'base_to_finetuned', 'base_to_control', 'control_to_finetuned', and so with the other controls, one entry per
+    metric."""
     answer_modes: dict[str, dict[str, ModeResults]] = Field(default_factory=dict)
     """answer mode → model role → metrics."""
     calibration: dict[str, CalibrationError] = Field(default_factory=dict)
@@ -239,7 +253,15 @@ class EvaluationResults(ResultsModel):
 
     def model(self, role: ModelRole) -> ModelResults | None:
         """The results of the model in that role, if it was evaluated."""
-        return {"base": self.base_model, "finetuned": self.finetuned_model, "control": self.control_model}[role]
+        match role:
+            case "base":
+                return self.base_model
+            case "finetuned":
+                return self.finetuned_model
+            case "control":
+                return self.control_model
+            case _:
+                return self.other_controls.get(role)
 
 
 class Estimate(ResultsModel):
@@ -250,6 +272,10 @@ class Estimate(ResultsModel):
     n: int | None = None
     reason: str | None = None
     """Why `value` is null."""
+
+
+TRANSFER_FIGURES = ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain", "share_of_ceiling")
+"""The fields of `TransferResults` that hold several estimates, by what they are about, in the order of tables."""
 
 
 class TransferResults(ResultsModel):
@@ -265,6 +291,9 @@ class TransferResults(ResultsModel):
     transfer_efficiency: dict[str, Estimate]
     control_adjusted_gain: dict[str, Estimate]
     """Keys 'spelling', 'letter_count', 'letter_position'."""
+    share_of_ceiling: dict[str, Estimate] = Field(default_factory=dict)
+    """Gain of the tuned model ÷ gain of the ceiling adapter, which was trained on the questions themselves; keys as in
+    `transfer_efficiency`, empty where no ceiling was evaluated."""
     generalization: Estimate
     checkpoints: list[dict[str, Any]]
     """The points behind the correlation: model, seed, step and metrics."""

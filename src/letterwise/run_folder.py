@@ -18,10 +18,9 @@ from letterwise.config import ExperimentConfig, dump_config
 from letterwise.files import fingerprint, make_folder, read_json, sha256_file, write_json, write_text
 from letterwise.models import BaseModel, load_tokenizer, resolve_base
 from letterwise.reporting.console import Terminal
-from letterwise.results import write_results
+from letterwise.results import TrainedRole, write_results
 from letterwise.run_environment import describe_environment
 from letterwise.training.state import BEST
-from letterwise.training.train import TrainedRole
 
 
 @dataclass(frozen=True)

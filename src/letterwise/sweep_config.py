@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from letterwise.config import ExperimentConfig, Section, describe_error, load_config, read_settings
+from letterwise.config import ExperimentConfig, Section, WordsConfig, describe_error, load_config, read_settings
 from letterwise.errors import LetterwiseError
 
 Metric = Literal["spelling_accuracy", "character_level_accuracy", "letter_count_accuracy", "letter_position_accuracy"]
@@ -32,8 +32,12 @@ FIXED = {
     "checkpoints_folder": "all trials of a study lie together",
     "revision": "name another base_model instead",
     "seed": "trials are repeated by study.seeds_per_trial, on the same words and data",
+    "training.controls": "study.control says whether trials have a control",
     "training.seed": "trials are repeated by study.seeds_per_trial",
-    "words": "trials are compared on the same validation words",
+    **dict.fromkeys(
+        [f"words.{name}" for name in WordsConfig.model_fields if name != "extra_training_words"],
+        "trials are compared on the same validation words",
+    ),
     "data.count_questions": "trials are compared on the same questions",
     "data.position_questions": "trials are compared on the same questions",
     "training.evaluation_words": "trials are compared on the same validation words",

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise.config import DataConfig
 from letterwise.data.audit import ALL_IMPURE_WORDS, impurities
-from letterwise.data.build import build_data, load_data, load_questions, split_surface_forms
+from letterwise.data.build import build_data, load_data, load_questions
+from letterwise.data.training_rows import split_surface_forms
 from letterwise.data.word_lists import few_shot_words, read_words
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
@@ -33,7 +34,7 @@ def doctored(words_folder: Path, folder: Path, **changes: list[str]) -> Path:
     (folder / "tokens.json").write_bytes((words_folder / "tokens.json").read_bytes())
     held_out = json.loads((words_folder / "held_out_words.json").read_text())
     for split, extra in changes.items():
-        held_out[split] = [*held_out[split], *extra]
+        held_out[split] = [*held_out.get(split, []), *extra]
     (folder / "held_out_words.json").write_text(json.dumps(held_out))
     return folder
 
@@ -190,6 +191,36 @@ def test_a_word_in_both_splits_fails_the_build(
     planted = held_out.validation[0]
     words = doctored(words_folder, tmp_path / "words", test=[planted])
     with pytest.raises(LetterwiseError, match=f"'{planted}' is both in validation and in test"):
+        build(tiny_tokenizer, words, tmp_path / "data")
+
+
+def test_extra_words_have_their_share_of_the_texts(
+    tmp_path: Path, words_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    tokens, _, _ = read_words(words_folder)
+    extra = ["thistle", "wardrobe", "quarrelsome"]
+    words = doctored(words_folder, tmp_path / "words", extra_training=extra)
+    audit = build(tiny_tokenizer, words, tmp_path / "data", extra_word_share=0.2, split_form_share=0.5)
+    surfaces = [row["surface"] for row in load_data(tmp_path / "data")[0]["train"]]
+    about_extra = [surface for surface in surfaces if surface.strip().lower() in extra]
+    assert len(about_extra) == 80
+    assert Counter(surface.strip().lower() for surface in about_extra).keys() == set(extra)
+    assert {" thistle", "thistle", " Thistle", "Thistle"} <= set(about_extra)
+    assert sum(surface in {token.token for token in tokens} for surface in surfaces) == 160
+    assert audit.n["extra_training_words"] == 3
+    assert audit.overlaps["extra_train∩test"] == audit.overlaps["train∩extra_train"] == 0
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_held_out_word_among_the_extra_ones_fails_the_build(
+    tmp_path: Path, words_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase, split: str
+) -> None:
+    _, held_out, _ = read_words(words_folder)
+    planted = getattr(held_out, split)[0]
+    words = doctored(words_folder, tmp_path / "words", extra_training=["thistle", planted.capitalize()])
+    with pytest.raises(
+        LetterwiseError, match=f"The data would leak: '{planted}' is both in extra_train and in {split}"
+    ):
         build(tiny_tokenizer, words, tmp_path / "data")
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
-from letterwise.data.audit import ALL_IMPURE_WORDS, impurities
-from letterwise.data.build import build_data, load_data
+from letterwise.data.build import load_data
+from letterwise.data.controls import shuffled_spelling
 from letterwise.data.packing import tokenize_examples
-from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
-from letterwise.tasks.spelling import SPELLING_TEMPLATES, SpellingExample, parse_spelling
+from letterwise.data.texts import spelling_examples, tokenized_texts
+from letterwise.tasks.spelling import SpellingExample
 
-Rows = list[dict[str, str]]
+Rows = list[dict[str, str | None]]
 
 
 @pytest.fixture
@@ -31,54 +30,6 @@ def test_a_row_is_a_text_with_the_completion_to_learn(rows: Rows) -> None:
     for row, example in zip(rows, spelling_examples(rows), strict=True):
         assert example.text == row["text"]
         assert wanted(example) == row["completion"]
-
-
-def test_the_control_differs_in_the_order_of_the_letters_only(rows: Rows) -> None:
-    for row, true, control in zip(rows, spelling_examples(rows), shuffled_spelling(rows, 0), strict=True):
-        ((start, end),) = control.spans
-        assert control.spans == true.spans
-        assert sorted(control.text) == sorted(true.text)
-        assert impurities(control.text) == []
-        several = len(set(row["word"].lower())) > 1
-        assert (control.text != true.text) == several
-        if row["direction"] == "word_first":
-            assert control.text[:start] + control.text[end:] == true.text[:start] + true.text[end:]
-            assert (parse_spelling(wanted(control)) != row["word"].lower()) or not several
-        else:
-            assert wanted(control) == wanted(true)
-            changed = [
-                place for place, pair in enumerate(zip(control.text, true.text, strict=True)) if len({*pair}) > 1
-            ]
-            assert len(changed) <= len(row["word"])
-
-
-def test_the_control_never_spells_the_word_nor_an_impure_one() -> None:
-    template = next(template for template in SPELLING_TEMPLATES if template.name == "plain_capitals")
-    for word in ("neo", "eno", "net", "on", "tow"):
-        repeated = [{"word": word, "surface": f" {word}", "template": template.name}] * 50
-        spelled = {wanted(control).strip().lower() for control in shuffled_spelling(repeated, 0)}
-        assert all(sorted(letters) == sorted(word) for letters in spelled)
-        assert spelled.isdisjoint({word, *ALL_IMPURE_WORDS})
-
-
-def test_a_word_of_one_letter_repeated_has_no_other_order() -> None:
-    (control,) = shuffled_spelling([{"word": "Oo", "surface": " Oo", "template": "plain_spell"}], 0)
-    assert control.text == "Spell Oo: o o\n"
-
-
-def test_the_control_is_shuffled_by_its_seed(rows: Rows) -> None:
-    assert shuffled_spelling(rows, 0) == shuffled_spelling(rows, 0) != shuffled_spelling(rows, 1)
-
-
-def test_the_control_says_the_same_lengths(
-    tmp_path: Path, words_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase
-) -> None:
-    settings = DataConfig(train_examples=200, count_questions=4, position_questions=4, length_sentences=True)
-    build_data(settings, tiny_tokenizer, 0, words_folder, tmp_path / "data")
-    impure = [row for row in load_data(tmp_path / "data")[0]["train"].to_list() if row["template"] == "length_has"]
-    assert impure
-    for row, control in zip(impure, shuffled_spelling(impure, 0), strict=True):
-        assert control.text.partition(":")[0] == row["text"].partition(":")[0]
 
 
 def test_texts_hold_every_example_once_and_one_template_each(

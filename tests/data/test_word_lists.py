@@ -7,8 +7,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from letterwise.config import WordsConfig
-from letterwise.data.audit import words_in
-from letterwise.data.word_lists import build_words, contexts, few_shot_words, read_words, token_uses
+from letterwise.data.audit import ALL_IMPURE_WORDS, words_in
+from letterwise.data.word_lists import build_words, contexts, few_shot_words, read_extra_words, read_words, token_uses
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.spelling import LENGTH_TEMPLATES, SPELLING_TEMPLATES, with_length
 from letterwise.words.dictionary import tokens_in_context
@@ -52,6 +52,34 @@ def test_the_same_seed_gives_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (words_folder / name).read_bytes()
 
 
+def test_extra_training_words_are_others_and_change_nothing_about_the_held_out_ones(
+    words_folder: Path, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    tokens, held_out, _ = read_words(words_folder)
+
+    def extra(number: int) -> list[str]:
+        settings = WordsConfig(validation_words=60, test_words=60, min_zipf=4.5, extra_training_words=number)
+        assert build_words(settings, tiny_tokenizer, 0, tmp_path) == held_out
+        return read_extra_words(tmp_path)
+
+    forty = extra(40)
+    assert len(set(forty)) == 40
+    assert set(forty).isdisjoint({*few_shot_words(), *ALL_IMPURE_WORDS})
+    reserved = [*held_out.validation, *held_out.test]
+    assert not [(word, other) for word in forty for other in reserved if word in other or other in word]
+    assert {token.letters.lower() for token in tokens}.isdisjoint(forty)
+    assert min(map(len, tokens_in_context(tiny_tokenizer, "Word: {word}", forty))) >= 2
+    assert extra(20) == forty[:20]
+
+
+def test_more_extra_words_than_there_are_is_one_sentence(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase
+) -> None:
+    settings = WordsConfig(validation_words=60, test_words=60, min_zipf=4.5, extra_training_words=10**6)
+    with pytest.raises(LetterwiseError, match=r"extra_training_words asks for 1000000 words, but unlike the held-out"):
+        build_words(settings, tiny_tokenizer, 0, tmp_path)
+
+
 def test_uses_count_the_words_that_a_piece_occurs_in(tiny_tokenizer: PreTrainedTokenizerBase) -> None:
     (first, *rest), *_ = tokens_in_context(tiny_tokenizer, "Word: {word}", ["strawberry"])
     uses = token_uses(tiny_tokenizer, ["strawberry", "strawberry"])
@@ -73,6 +101,14 @@ def test_a_malformed_file_is_one_sentence(words_folder: Path, tmp_path: Path, co
     (tmp_path / "held_out_words.json").write_text(json.dumps(content))
     with pytest.raises(LetterwiseError, match=r"held_out_words.json is malformed .* run `letterwise words` again"):
         read_words(tmp_path)
+
+
+def test_malformed_extra_words_are_one_sentence_and_none_are_none(words_folder: Path, tmp_path: Path) -> None:
+    assert "extra_training" not in json.loads((words_folder / "held_out_words.json").read_text())
+    assert read_extra_words(words_folder) == []
+    (tmp_path / "held_out_words.json").write_text(json.dumps({"extra_training": 3}))
+    with pytest.raises(LetterwiseError, match=r"held_out_words.json is malformed .* run `letterwise words` again"):
+        read_extra_words(tmp_path)
 
 
 def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:

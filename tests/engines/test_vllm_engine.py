@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_an_adapter_answers_beside_its_base_from_one_vllm(
     (llm,) = fake_vllm.LLM.made
     assert llm.max_lora_rank == 8
     assert {request and request.lora_path for request in llm.adapters} == {str(adapter), None}
+
+
+def test_an_adapter_with_whole_modules_is_refused(tiny_base: BaseModel, adapter: Path, engine: VllmEngine) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "modules_to_save": ["lm_head"]}))
+    with pytest.raises(LetterwiseError, match=r"brings whole modules \(lm_head\), which vLLM does not load"):
+        VllmEngine(load_vllm(tiny_base, torch.float32, [adapter]), load_tokenizer(tiny_base), adapter)
 
 
 def test_more_tokens_than_vllm_names_at_once(

@@ -15,8 +15,9 @@ from letterwise.results import MODEL_ROLES, POSITION_COUNT_PREDICTION_COLUMNS, S
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 MakeTables = Callable[..., Tables]
 
-SPELLING = {"base": 0.05, "finetuned": 0.8, "control": 0.1}
+SPELLING = {"base": 0.05, "finetuned": 0.8, "control": 0.1, "format_only": 0.02, "ceiling": 0.1}
 ANSWERING = {"base": (0.3, 0.3), "finetuned": (0.3, 0.8), "control": (0.3, 0.3)}  # word misspelled, word spelled
+ANSWERING |= {"format_only": (0.2, 0.2), "ceiling": (0.9, 0.9)}
 
 
 def _spelling_row(role: str, subset: str, index: int, word: str, right: bool) -> dict[str, object]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ from letterwise.results import (
     write_results,
 )
 
-IDENTITIES: dict[ModelRole, tuple[str, str]] = {role: (f"model/{role}", "abc") for role in MODEL_ROLES}
+IDENTITIES: dict[ModelRole, tuple[str, str]] = {role: (f"model/{role}", "abc") for role in get_args(ModelRole)}
 NO_SPELLING = pd.DataFrame(columns=list(SPELLING_PREDICTION_COLUMNS))
 NO_QUESTIONS = pd.DataFrame(columns=list(POSITION_COUNT_PREDICTION_COLUMNS))
 REFERENCE_WORDS = ["the", "and", "ing", "tion", "there", "other"]
@@ -235,6 +236,25 @@ def test_a_full_evaluation_survives_the_round_trip(make_tables, tmp_path: Path) 
     assert all(modes.keys() == set(MODEL_ROLES) for modes in results.answer_modes.values())
     direct = results.answer_modes["direct"]["finetuned"].metrics
     assert direct["letter_count_accuracy"] == results.finetuned_model.metrics["letter_count_accuracy"]
+
+
+def test_other_controls_stand_apart_and_change_nothing_else(make_tables, tmp_path: Path) -> None:
+    roles: tuple[ModelRole, ...] = (*MODEL_ROLES, "format_only", "ceiling")
+    results = summary(*make_tables(words=60, roles=roles), *roles)
+    write_results(tmp_path / "evaluation_results.json", results)
+    assert read_results(tmp_path / "evaluation_results.json", EvaluationResults) == results
+    assert results.other_controls.keys() == {"format_only", "ceiling"}
+    assert results.model("ceiling") == results.other_controls["ceiling"] != results.control_model
+    assert results.model("random_label") is None
+    for role in ("format_only", "ceiling"):
+        assert {f"base_to_{role}", f"{role}_to_finetuned"} <= results.significance.keys()
+    assert results.answer_modes["direct"].keys() == set(roles)
+
+    without = summary(*make_tables(words=60), *MODEL_ROLES)
+    assert without.other_controls == {}
+    assert set(without.significance) < set(results.significance)
+    for role in MODEL_ROLES:
+        assert without.model(role) == results.model(role)
 
 
 def test_the_same_tables_and_seed_give_the_same_results(make_tables) -> None:

@@ -151,6 +151,45 @@ def test_control_adjusted_gain_is_the_paired_difference_to_the_control() -> None
     assert "control" in (without_control.control_adjusted_gain["spelling"].reason or "")
 
 
+def test_the_share_of_the_ceilings_gain_by_hand() -> None:
+    # Over the base's 4 of 20, spelling gains 4 and the ceiling 10.
+    spelling, questions = tables(
+        {
+            "base": ("0" * 20, "1" * 4 + "0" * 16),
+            "finetuned": ("1" * 20, "1" * 8 + "0" * 12),
+            "ceiling": ("0" * 20, "0" * 4 + "1" * 14 + "0" * 2),
+        }
+    )
+    share = analyse(spelling, questions).share_of_ceiling
+    assert share["letter_count"].value == share["position_count"].value == pytest.approx(0.4)
+    assert share["letter_count"].interval is not None
+    assert share["letter_count"].interval[0] < 0.4 < share["letter_count"].interval[1]
+    assert share["letter_count"].n == 20
+    assert "letter_position" not in share
+    assert analyse(spelling, questions[questions["model"] != "ceiling"]).share_of_ceiling == {}
+
+
+def test_the_share_keeps_questions_about_a_word_together() -> None:
+    spelling, questions = tables(
+        {"base": ("0" * 12, "0" * 12), "finetuned": ("0" * 12, "110000" * 2), "ceiling": ("0" * 12, "111100" * 2)}
+    )
+    apart = analyse(spelling, questions).share_of_ceiling["letter_count"]
+    together = analyse(spelling, questions.assign(word=questions["word"].str[-1:])).share_of_ceiling["letter_count"]
+    assert (apart.value, apart.n) == (pytest.approx(0.5), 12)
+    assert (together.value, together.n) == (pytest.approx(0.5), questions["word"].str[-1:].nunique())
+
+
+def test_the_share_is_null_where_the_ceiling_did_not_rise_and_negative_where_tuning_harms() -> None:
+    level = {"base": ("0" * 20, "1" * 6 + "0" * 14), "finetuned": ("1" * 20, "1" * 9 + "0" * 11)}
+    spelling, questions = tables({**level, "ceiling": ("0" * 20, "1" * 7 + "0" * 13)})
+    share = analyse(spelling, questions).share_of_ceiling["letter_count"]
+    assert (share.value, share.interval) == (None, None)
+    assert share.reason == "The ceiling adapter's gain is not significantly above zero."
+    worse = {**level, "finetuned": ("1" * 20, "0" * 20)}
+    spelling, questions = tables({**worse, "ceiling": ("0" * 20, "1" * 18 + "0" * 2)})
+    assert analyse(spelling, questions).share_of_ceiling["letter_count"].value == pytest.approx(-0.5)
+
+
 def test_generalization_is_null_when_training_tokens_are_not_spelled() -> None:
     spelling, questions = tables({"base": ("0" * 10, "0" * 10), "finetuned": ("1" * 8 + "0" * 2, "0" * 10)})
     tokens = spelling.assign(subset="training_tokens", id="token-" + spelling["id"])

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 import yaml
 
-from letterwise.config import load_config, read_settings
+from letterwise.config import ControlName, ExerciseName, load_config, read_settings
 from letterwise.files import read_json, sha256_file
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,
@@ -84,6 +84,44 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
         *("evaluation_results.json", "transfer.json", "words", "data", "spelling", "position_count"),
         *("final_report.json", "final_report.html", "final_report.pdf"),
     }
+
+
+@pytest.mark.slow
+def test_a_run_with_every_exercise_and_control(
+    tmp_path: Path,
+    tiny_llama: Path,
+    write_config: WriteConfig,
+    letterwise: Letterwise,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = write_config(
+        tmp_path,
+        tiny_llama,
+        words__extra_training_words=30,
+        data__exercises=dict.fromkeys(get_args(ExerciseName), 1),
+        training__controls=list(get_args(ControlName)),
+        training__curriculum="length",
+        training__loss_on="all",
+        lora__modules_to_save=["embed_tokens"],
+    )
+    assert letterwise("run", "--config", str(config)) == 0
+
+    run = tmp_path / "results" / "tiny"
+    audit = read_results(run / "data_audit.json", DataAudit)
+    assert audit.exercise_shares.keys() == set(get_args(ExerciseName))
+    assert audit.n["extra_training_words"] == 30
+    evaluation = read_results(run / "evaluation_results.json", EvaluationResults)
+    assert evaluation.control_model
+    assert evaluation.other_controls.keys() == {"format_only", "random_label", "ceiling"}
+    transfer = read_results(run / "transfer.json", TransferResults)
+    assert transfer.share_of_ceiling.keys() == {"letter_count", "letter_position", "position_count"}
+    log = read_training_log(run / "training_log.jsonl")
+    last = {entry.model: entry.step for entry in log if entry.loss is not None}
+    assert last == dict.fromkeys(("finetuned", "control", "format_only", "random_label", "ceiling"), 6)
+    assert "share_of_ceiling" in (run / "final_report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    capsys.readouterr()
+    assert letterwise("run", "--config", str(config)) == 0
+    assert "train-ceiling: up to date" in capsys.readouterr().out
 
 
 def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(

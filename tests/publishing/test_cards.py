@@ -22,8 +22,9 @@ from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import model_card, write_model_card
 from letterwise.reporting.report_findings import first_paragraph
 from letterwise.reporting.summary import conclusion, headline_markdown
-from letterwise.results import EvaluationResults, TransferResults, read_results, write_results
+from letterwise.results import Estimate, EvaluationResults, TransferResults, read_results, write_results
 
+NAMED = ("control", "ceiling")
 RECORDED = Path(__file__).parents[2] / "docs" / "results" / "standard"
 SECTIONS = (
     *("Model details", "Uses", "Bias, risks and limitations", "How to get started with the model", "Training details"),
@@ -103,6 +104,22 @@ def test_the_card_has_every_section_and_none_is_empty(folder: Path) -> None:
         assert content.strip() or following.startswith("#"), f"{heading} is empty"
     assert "More Information Needed" not in text
     assert "None" not in text.replace("None.", "")
+
+
+def test_further_controls_have_a_table_and_the_ceiling_a_share(folder: Path) -> None:
+    assert "ceiling" not in body(folder)
+    results = results_of(folder)
+    assert results.control_model
+    results.other_controls["ceiling"] = results.control_model
+    write_results(folder / "evaluation_results.json", results)
+    transfer = read_results(folder / "transfer.json", TransferResults)
+    transfer.share_of_ceiling["letter_position"] = Estimate(value=0.25, interval=(0.125, 0.375), n=1000)
+    write_results(folder / "transfer.json", transfer)
+    text = model_card(folder)
+    control, ceiling = (next(line for line in text.splitlines() if line.startswith(f"| {name} |")) for name in NAMED)
+    assert ceiling.split("|")[3:] == control.split("|")[3:]
+    assert "the very questions" in ceiling
+    assert "| `share_of_ceiling` | letter_position | 0.250 [0.125, 0.375] | 1,000 |" in text
 
 
 def test_the_card_opens_with_what_the_run_showed(folder: Path) -> None:

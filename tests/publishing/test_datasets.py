@@ -18,7 +18,7 @@ from local_hub import metadata_errors
 from transformers import PreTrainedTokenizerBase
 
 from letterwise.config import DataConfig, ExperimentConfig, dump_config
-from letterwise.data.build import POSITION_COUNT_FEATURES, SPELLING_FEATURES, build_data, load_data
+from letterwise.data.build import EXERCISE_FEATURES, POSITION_COUNT_FEATURES, build_data, load_data
 from letterwise.errors import LetterwiseError
 from letterwise.models import BaseModel
 from letterwise.publication import Bundle
@@ -28,6 +28,7 @@ from letterwise.publishing.dataset_checks import row_problems
 from letterwise.publishing.sources import FinishedRun
 from letterwise.publishing.verify import verify
 from letterwise.results import DataAudit, read_results, write_results
+from letterwise.tasks.spelling_exercises import EXERCISES
 
 RECORDED = Path(__file__).parents[2] / "docs" / "results" / "standard"
 
@@ -43,7 +44,10 @@ def run(
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     shutil.copytree(words_folder, folder / "words")
     shutil.copyfile(RECORDED / "model_bars.png", folder / "words" / "token_distribution.png")
-    settings = DataConfig(train_examples=200, count_questions=20, position_questions=20)
+    mix = {"spelling": 10.0, **dict.fromkeys(EXERCISES, 1.0)}
+    settings = DataConfig.model_validate(
+        {"train_examples": 200, "count_questions": 20, "position_questions": 20, "exercises": mix}
+    )
     write_results(
         folder / "data_audit.json", build_data(settings, tiny_tokenizer, 0, folder / "words", folder / "data")
     )
@@ -70,7 +74,7 @@ def test_load_dataset_gives_back_the_built_rows_with_their_features(
     run: FinishedRun, made: Path, tmp_path: Path
 ) -> None:
     built = dict(zip(("spelling", "position_count"), load_data(run.folder / "data"), strict=True))
-    for config, features in (("spelling", SPELLING_FEATURES), ("position_count", POSITION_COUNT_FEATURES)):
+    for config, features in (("spelling", EXERCISE_FEATURES), ("position_count", POSITION_COUNT_FEATURES)):
         loaded = load_dataset(str(made), config, cache_dir=str(tmp_path))
         assert set(loaded) == set(built[config])
         for split, rows in built[config].items():
@@ -98,6 +102,8 @@ def test_the_card_has_sources_audit_and_statistics_and_the_hub_would_take_it(mad
         "Audit",
         "Intended use",
         "`overlaps.train∩test` | 0",
+        "Of the texts, 37.0% are plain spelling",
+        "Debatable",
     ):
         assert part in text
     assert "(figures/word_lengths.png)" in text
@@ -144,14 +150,33 @@ def test_a_wrong_answer_is_found_and_its_row_named(folder: Path) -> None:
     assert "position_count/test.parquet is not the file that data_audit.json tells of" in problems
 
 
+def number_of(folder: Path, exercise: str) -> int:
+    """The place of a training row of that exercise."""
+    exercises: list[str] = pq.read_table(folder / "spelling/train.parquet")["exercise"].to_pylist()
+    return exercises.index(exercise)
+
+
 def test_a_wrong_spelling_is_found_and_its_row_named(folder: Path) -> None:
-    path = folder / "spelling/train.parquet"
-    row = rewrite(path, lambda rows: rows[7].update(completion=" x y z"))[7]
+    path, place = folder / "spelling/train.parquet", number_of(folder, "spelling")
+    row = rewrite(path, lambda rows: rows[place].update(completion=" x y z"))[place]
 
     problems = row_problems(folder)
 
-    where = f"spelling/train.parquet, row 7 ({row['id']})"
+    where = f"spelling/train.parquet, row {place} ({row['id']})"
     assert f"{where}: the completion spells 'xyz', the word is '{row['word']}'" in problems
+
+
+def test_a_wrong_exercise_is_found_and_its_row_named(folder: Path) -> None:
+    path, place = folder / "spelling/train.parquet", number_of(folder, "sorted")
+    text = "Word: cat\nSorted: t c a\n"
+    row = rewrite(path, lambda rows: rows[place].update(text=text))[place]
+    assert any(
+        f"row {place} ({row['id']}): the text is 'Word: cat\nSorted: t c a', and should be '{row['text'].strip()}'"
+        in problem
+        for problem in row_problems(folder)
+    )
+    rewrite(path, lambda rows: rows[place].update(exercise="counting"))
+    assert any("there is no exercise or wording 'counting'" in problem for problem in row_problems(folder))
 
 
 def test_another_true_row_is_found_too(folder: Path) -> None:

@@ -361,6 +361,24 @@ def test_an_adapter_that_was_not_evaluated_is_refused(
     assert not [name for _, name in hub.repositories if name.startswith("me/")], "nothing was uploaded before"
 
 
+def test_a_ceiling_is_refused_wherever_it_lies(
+    hub: LocalHub, run_copy: Path, finished: Path, letterwise: Letterwise, output: Output
+) -> None:
+    here = run_copy.parent
+    shutil.copytree(finished / "checkpoints", here / "checkpoints")
+    record = here / "checkpoints/tiny/finetuned/best/letterwise_base.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "role": "ceiling"}), encoding="utf-8")
+    for path in (run_copy, here / "results/tiny/config.yaml"):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        path.write_text(yaml.safe_dump(settings | {"checkpoints_folder": str(here / "checkpoints")}), encoding="utf-8")
+
+    assert letterwise("publish", "model", "--config", run_copy, "--repo-id", "me/ceiling") == 2
+    assert letterwise("publish", "all", "--config", run_copy, "--repo-id", "me/a", "--dataset-id", "me/b") == 2
+
+    assert "is neither merged nor published" in output()
+    assert not [name for _, name in hub.repositories if name.startswith("me/")], "nothing was uploaded before"
+
+
 def test_a_base_model_that_nobody_else_has_wants_the_merged_model(
     hub: LocalHub, run_copy: Path, finished: Path, tiny_llama: Path, letterwise: Letterwise, output: Output
 ) -> None:

@@ -172,6 +172,17 @@ def evaluation_results(outcome: Outcome = "positive") -> EvaluationResults:
     )
 
 
+@pytest.fixture
+def with_controls() -> EvaluationResults:
+    """Results of a run that trained two further controls."""
+    results = evaluation_results()
+    results.other_controls = {
+        "format_only": model_results((0.004, 0.231, 0.177)),
+        "ceiling": model_results((0.101, 0.402, 0.713)),
+    }
+    return results
+
+
 def transfer_results() -> TransferResults:
     return TransferResults(
         correlation={"letter_count": Estimate(value=0.81, interval=(0.42, 0.95), n=12)},

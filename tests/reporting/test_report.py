@@ -20,7 +20,14 @@ from letterwise.reporting.report_errors import analyse_errors
 from letterwise.reporting.report_model import FinalReport
 from letterwise.reporting.report_record import RECORD_FILES, read_record
 from letterwise.reporting.summary import value_text
-from letterwise.results import EvaluationResults, TrainingLogEntry, TransferResults, read_results, write_results
+from letterwise.results import (
+    Estimate,
+    EvaluationResults,
+    TrainingLogEntry,
+    TransferResults,
+    read_results,
+    write_results,
+)
 
 TrainingLog = list[TrainingLogEntry]
 MakeResults = Callable[[str], EvaluationResults]
@@ -91,6 +98,23 @@ def test_no_figure_differs_from_the_results_files(folder: Path, results: Evaluat
     write_results(folder / "evaluation_results.json", results)
     write_report(folder)
     assert text_of(page_of(folder)).count("3.3% [") >= 3  # key figures, results, full tables
+
+
+def test_further_controls_and_the_share_of_the_ceiling_are_shown(
+    folder: Path, with_controls: EvaluationResults
+) -> None:
+    write_report(folder)
+    assert "ceiling" not in text_of(page_of(folder))
+    put(folder, with_controls)
+    transfer = read_results(folder / "transfer.json", TransferResults)
+    transfer.share_of_ceiling["letter_position"] = Estimate(value=0.42, interval=(0.31, 0.55), n=1000)
+    write_results(folder / "transfer.json", transfer)
+    report = write_report(folder)
+    text = text_of(page_of(folder))
+    assert "ceiling the very questions, about training words 10.1% [8.4, 12.1] 40.2% [37.2, 43.3] 71.3% [" in text
+    assert "share_of_ceiling letter_position 0.420 [0.310, 0.550]" in text
+    assert report.transfer_learning_analysis.share_of_ceiling["letter_position"].value == 0.42
+    assert report.evaluation_results.other_controls.keys() == {"format_only", "ceiling"}
 
 
 def test_a_run_that_made_things_worse_says_so_first(folder: Path, make_results: MakeResults) -> None:

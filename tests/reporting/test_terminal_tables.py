@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from letterwise.reporting.terminal_tables import calibration_table, transfer_table
-from letterwise.results import CalibrationError, Estimate, TransferResults
+from letterwise.reporting.console import Terminal
+from letterwise.reporting.terminal_tables import calibration_table, print_results, transfer_table
+from letterwise.results import CalibrationError, Estimate, EvaluationResults, TransferResults
 
 
 def printed(table: Table) -> str:
@@ -21,6 +22,22 @@ def test_calibration_is_shown_before_and_after() -> None:
         calibration_table({"letter_count.direct": CalibrationError(uncalibrated=0.31, calibrated=0.045, n=400)})
     )
     assert [cell in text for cell in ("letter_count.direct", "0.310", "0.045", "400")] == [True] * 4
+
+
+def test_further_controls_have_a_table_of_their_own_where_there_are_some(
+    with_controls: EvaluationResults, results: EvaluationResults
+) -> None:
+    def screen(found: EvaluationResults) -> str:
+        console = Console(file=io.StringIO(), width=160)
+        print_results(Terminal(console), found)
+        return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+    text = screen(with_controls)
+    (row,) = [line for line in text.splitlines() if "ceiling" in line]
+    for cell in ("the very questions, about training words", "10.1% [", "40.2% [", "71.3% ["):
+        assert cell in row
+    assert "the word repeated instead of spelled" in text
+    assert "ceiling" not in screen(results)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +59,7 @@ def test_a_figure_is_a_number_or_the_reason_why_there_is_none(estimate: Estimate
     )
     text = printed(transfer_table(results))
     assert shown in text
+    assert "share_of_ceiling" not in text
+    results.share_of_ceiling["letter_position"] = Estimate(value=0.42, interval=(0.3, 0.55), n=6)
+    assert "share_of_ceiling" in printed(transfer_table(results))
     assert "generalization" in text

@@ -14,8 +14,9 @@ from letterwise.config import ExperimentConfig, LoraSection, TrainingConfig
 from letterwise.data.build import load_data
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.models import BaseModel, load_tokenizer, resolve_base
+from letterwise.results import TrainedRole
 from letterwise.training.tracking import NoTracker
-from letterwise.training.train import TrainedRole, TrainingReport, train
+from letterwise.training.train import TrainingReport, train
 
 Train = Callable[..., TrainingReport]
 

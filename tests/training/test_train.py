@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ from safetensors.torch import load_file
 
 from letterwise import models
 from letterwise.adapters import load_adapter
-from letterwise.config import ExperimentConfig
+from letterwise.config import ExperimentConfig, LoraSection
+from letterwise.data.packing import IGNORED
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
-from letterwise.models import BaseModel, load_model, load_tokenizer
-from letterwise.results import TrainingLogEntry, read_training_log
+from letterwise.models import BaseModel, load_model, load_tokenizer, resolve_base
+from letterwise.results import OTHER_CONTROLS, TrainedRole, TrainingLogEntry, read_training_log
+from letterwise.training.step import TrainingStep
 from letterwise.training.train import StepFigures, TrainingReport, run_identity, training_rows
 
 Train = Callable[..., TrainingReport]
@@ -198,6 +202,93 @@ def test_the_control_has_the_same_training_on_shuffled_letters(
         for one, other in zip(true.input_ids, shuffled.input_ids, strict=True)
     ]
     assert sum(differing) / len(differing) > 0.5
+
+
+@pytest.mark.parametrize("role", OTHER_CONTROLS)
+def test_every_control_has_as_many_steps_and_its_own_texts(
+    run_one_training: Train, make_config: MakeConfig, tiny_llama: Path, training_texts: Dataset, role: TrainedRole
+) -> None:
+    config = make_config()
+    report = run_one_training(config, role=role, found=[0.9, 0.1])
+    assert (report.steps, report.best_step) == (6, 6)
+    assert report.adapter == config.checkpoint_folder / role / "best"
+    assert {entry.model for entry in entries(config, role)} == {role}
+    tokenizer = load_tokenizer(resolve_base(str(tiny_llama)))
+    texts = {
+        each: tokenizer.decode(training_rows(each, training_texts, tokenizer, config.training, 0).input_ids.flatten())
+        for each in ("finetuned", role)
+    }
+    assert texts["finetuned"] != texts[role]
+    assert ("How many" in texts[role]) == (role == "ceiling")
+
+
+def test_which_controls_a_run_trains_does_not_concern_the_tuned_adapter(
+    make_config: MakeConfig, tiny_base: BaseModel, training_texts: Dataset
+) -> None:
+    some, others = make_config(), make_config(controls=["ceiling", "shuffled"])
+    assert run_identity(some, tiny_base, training_texts, "finetuned") == run_identity(
+        others, tiny_base, training_texts, "finetuned"
+    )
+
+
+@pytest.mark.parametrize("curriculum", ["none", "length"])
+def test_a_curriculum_goes_from_short_to_long_words_through_every_row_as_often(
+    run_one_training: Train,
+    make_config: MakeConfig,
+    tiny_llama: Path,
+    training_texts: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    curriculum: str,
+) -> None:
+    taken: list[int] = []
+    tensors = TrainingStep.tensors
+    monkeypatch.setattr(TrainingStep, "tensors", lambda self, batch: taken.extend(batch) or tensors(self, batch))
+    config = make_config(curriculum=curriculum, batch_size=3, words_per_text=1)
+    run_one_training(config)
+    assert (taken == sorted(taken)) == (curriculum == "length")
+    rows = training_rows("finetuned", training_texts, load_tokenizer(resolve_base(str(tiny_llama))), config.training, 0)
+    times = Counter(taken)
+    assert sum(times.values()) == 18 > len(rows) / 2
+    assert max(times.values()) - min(times[row] for row in range(len(rows))) <= 1
+    learned = [
+        (row != IGNORED).sum() / segments.max() for row, segments in zip(rows.labels, rows.segments, strict=True)
+    ]
+    rising = sum(earlier < later for earlier, later in combinations(learned, 2)) / (len(rows) * (len(rows) - 1) / 2)
+    assert (rising > 0.75) == (curriculum == "length")
+
+
+@pytest.mark.parametrize("lora", [{"modules_to_save": ["embed_tokens", "lm_head"]}, {"full_finetuning": True}])
+def test_modules_trained_whole_are_resumed_and_kept(
+    run_one_training: Train, make_config: MakeConfig, tiny_llama: Path, lora: dict[str, Any]
+) -> None:
+    def config(name: str) -> ExperimentConfig:
+        return make_config(name).model_copy(update={"lora": LoraSection(rank=4, alpha=8, **lora)})
+
+    straight, resumed = config("straight"), config("resumed")
+    report = run_one_training(straight)
+    with pytest.raises(KeyboardInterrupt):
+        run_one_training(resumed, on_step=interrupt_after(4))
+    again = run_one_training(resumed)
+    assert losses(resumed) == losses(straight)
+    assert equal_weights(report.adapter, again.adapter)
+    base = load_model(resolve_base(str(tiny_llama)), torch.device("cpu"), torch.float32)
+    whole = {name: weight for name, weight in weights(report.adapter).items() if "lora" not in name}
+    ends = {name: weight for name, weight in whole.items() if name.split(".")[-2] in ("embed_tokens", "lm_head")}
+    assert len(ends) == 2
+    assert not any(torch.equal(weight, base.get_input_embeddings().weight) for weight in ends.values())
+    assert len(whole) == (len(base.state_dict()) if "full_finetuning" in lora else 2)
+
+
+def test_the_loss_may_fall_on_every_token(make_config: MakeConfig, tiny_llama: Path, training_texts: Dataset) -> None:
+    tokenizer = load_tokenizer(resolve_base(str(tiny_llama)))
+    letters, everything = (
+        training_rows("finetuned", training_texts, tokenizer, make_config(loss_on=what).training, 0)
+        for what in ("letters", "all")
+    )
+    assert (letters.input_ids == everything.input_ids).all()
+    texts = sum(int(segments.max()) for segments in everything.segments)
+    # Before the opening token of a text there is nothing to predict it from.
+    assert (everything.labels != IGNORED).sum() == everything.tokens - texts > (letters.labels != IGNORED).sum()
 
 
 def test_the_control_keeps_its_last_adapter_and_the_tuned_its_best(

@@ -40,8 +40,19 @@ IMPURE_WORDS: dict[str, frozenset[str]] = {
 
 ALL_IMPURE_WORDS: frozenset[str] = frozenset().union(*IMPURE_WORDS.values())
 
+PLACE_OR_AMOUNT_WORDS: frozenset[str] = _words(
+    "begin begins beginning beginnings start starts starting end ends ending endings middle centre center initial",
+    "initials final finally front rear penultimate leftmost rightmost previous next place places slot slots rank ranks",
+    "half halfway times occur occurs occurrence occurrences appear appears amount amounts total totals tally frequency",
+)
+"""Words that no text may hold beside the words it spells: they name a place in a word or an amount."""
+
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_QUESTION = r"how (?:many|often|long)|what is the .{0,20}letter|which letter|number of|count of|letter at"
+_QUESTION = (
+    r"how (?:many|often|long)|what is the .{0,20}letter|which letter|what letter|name the .{0,20}letter|number of|"
+    r"count of|letter at"
+)
+_PROMPT = r"^(?:Question|Answer):"
 _PATTERNS = {
     "digit": re.compile(r"\d"),
     **{
@@ -49,47 +60,79 @@ _PATTERNS = {
         for kind, words in IMPURE_WORDS.items()
     },
     "count_or_position_question": re.compile(_QUESTION, re.IGNORECASE),
+    "evaluation_prompt": re.compile(_PROMPT, re.MULTILINE),
 }
-_SUSPICIOUS = re.compile(rf"\d|{_QUESTION}", re.IGNORECASE)
+_SUSPICIOUS = re.compile(rf"\d|{_QUESTION}|{_PROMPT}", re.IGNORECASE | re.MULTILINE)
+_BESIDE = "place_or_amount_word"
+_LETTER_BY_LETTER = "impure_word_letter_by_letter"
+
+# A colon stands before a spelling, not inside it: the A of "A: m u s e" is no letter of it.
+_SPELLED = re.compile(r"(?<![^\W_])[^\W\d_](?:[^\w\n:;!?=]{1,7}[^\W\d_](?![^\W_]))+")
+_GROUP = re.compile(r" ?[^\w\s]+ ?")
 
 
 def impurities(text: str) -> list[str]:
-    """The kinds of impurity in one training text; empty when it is spelling only."""
+    """The kinds of impurity in one training text; empty when it is spelling only.
+
+    Part of a spelling may spell an impure word: "o n e" is the rest of "s t o n e".
+    """
+    kinds = [] if ALL_IMPURE_WORDS.isdisjoint(spelled_in([text])) else [_LETTER_BY_LETTER]
     # Nearly every text is pure, and looking its words up in a set tells that ten times faster than the patterns do.
     if ALL_IMPURE_WORDS.isdisjoint(_WORD.findall(text.lower())) and not _SUSPICIOUS.search(text):
-        return []
-    return [kind for kind, pattern in _PATTERNS.items() if pattern.search(text)]
+        return kinds
+    return [*(kind for kind, pattern in _PATTERNS.items() if pattern.search(text)), *kinds]
 
 
-def count_violations(texts: Iterable[str]) -> tuple[dict[str, int], str | None]:
-    """How many texts have each kind of impurity, and the first such text."""
-    counts = dict.fromkeys(_PATTERNS, 0)
-    example: str | None = None
-    for text in texts:
-        for kind in impurities(text):
-            counts[kind] += 1
-            example = example or text
-    return counts, example
+def row_impurities(row: Mapping[str, str | None]) -> list[str]:
+    """The kinds of impurity in one row of the config `spelling`, with words that stand beside those it is about.
+
+    "middle" may be spelled, but no wording may say "the middle of".
+    """
+    text = str(row["text"])
+    kinds = impurities(text)
+    if not PLACE_OR_AMOUNT_WORDS.isdisjoint(_WORD.findall(text.lower())):
+        own = "|".join(re.escape(str(row[name]).strip()) for name in ("surface", "partner") if row.get(name))
+        beside = re.sub(rf"(?<![^\W_])(?:{own})(?![^\W_])", " ", text, flags=re.IGNORECASE)
+        if not PLACE_OR_AMOUNT_WORDS.isdisjoint(_WORD.findall(beside.lower())):
+            kinds.append(_BESIDE)
+    return kinds
 
 
 class TextAudit:
     """What the audit has to know about training texts, noted as they come, so that they need not all be in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, held_out: Collection[str]) -> None:
+        """Begin an audit.
+
+        Args:
+            held_out: lower-case words that no text may hold, neither joined nor letter by letter.
+        """
+        self.held_out = frozenset(held_out)
         self.n = 0
-        self.words: set[str] = set()
+        self.leaked: set[str] = set()
+        self.leaked_letters: set[str] = set()
         self.templates: Counter[str] = Counter()
-        self.violations = dict.fromkeys(_PATTERNS, 0)
+        self.exercises: Counter[str] = Counter()
+        self.violations = dict.fromkeys([*_PATTERNS, _LETTER_BY_LETTER, _BESIDE], 0)
         self.impure_example: str | None = None
 
-    def add(self, rows: Sequence[Mapping[str, str]]) -> None:
+    def add(self, rows: Sequence[Mapping[str, str | None]]) -> None:
         """Take note of rows of the config `spelling`; the length templates are impure on purpose."""
         self.n += len(rows)
-        self.words |= words_in(row["text"] for row in rows)
-        self.templates.update(row["template"] for row in rows)
-        counts, example = count_violations(row["text"] for row in rows if not row["template"].startswith("length_"))
-        self.violations = {kind: count + counts[kind] for kind, count in self.violations.items()}
-        self.impure_example = self.impure_example or example
+        texts = [str(row["text"]) for row in rows]
+        self.leaked |= words_in(texts) & self.held_out
+        self.leaked_letters |= spelled_in(texts) & self.held_out
+        self.templates.update(str(row["template"]) for row in rows)
+        self.exercises.update(str(row["exercise"]) for row in rows)
+        for row in rows:
+            if not str(row["template"]).startswith("length_") and (kinds := row_impurities(row)):
+                for kind in kinds:
+                    self.violations[kind] += 1
+                self.impure_example = self.impure_example or str(row["text"])
+
+    def shares(self, counted: Counter[str]) -> dict[str, float]:
+        """Counted texts as shares of all."""
+        return {name: round(count / self.n, 6) for name, count in sorted(counted.items())}
 
 
 def word_overlaps(word_sets: Mapping[str, Collection[str]]) -> tuple[dict[str, int], str | None]:
@@ -113,6 +156,19 @@ def words_in(texts: Iterable[str]) -> set[str]:
     return found
 
 
+def spelled_in(texts: Iterable[str]) -> set[str]:
+    """Every run of two or more single letters in the texts, joined, lower-case.
+
+    Of "s t, r a w" that is "straw" and, between the commas, "st" and "raw".
+    """
+    found: set[str] = set()
+    for text in texts:
+        for run in _SPELLED.findall(text.lower()):
+            found.add(re.sub(r"[\W_]", "", run))
+            found.update(re.sub(r"\s", "", group) for group in _GROUP.split(run))
+    return {letters for letters in found if len(letters) > 1}
+
+
 def answer_distribution(questions: Mapping[str, Sequence[Question]]) -> dict[str, dict[str, int]]:
     """For each '<split>.<question type>', how many questions have each class of answer."""
     distribution: dict[str, Counter[str]] = {}
@@ -132,7 +188,8 @@ def require_clean(overlap_example: str | None, impure_example: str | None, singl
     if overlap_example:
         raise LetterwiseError(f"The data would leak: {overlap_example}.")
     if impure_example:
-        kinds = ", ".join(impurities(impure_example))
+        # Only that of words beside the one spelled is not seen in the text alone.
+        kinds = ", ".join(impurities(impure_example) or [_BESIDE])
         raise LetterwiseError(f"A training text is not spelling only ({kinds}): {impure_example.strip()!r}.")
     if single_token_words:
         raise LetterwiseError(f"The held-out word '{single_token_words[0]}' is a single token where it is asked about.")

@@ -5,14 +5,12 @@ Deterministic by seed to the byte. Knows nothing about models; of a tokenizer on
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Value
@@ -20,30 +18,21 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise.config import DataConfig
 from letterwise.data import audit
-from letterwise.data.word_lists import contexts, few_shot_words, read_words
+from letterwise.data.training_rows import PLAIN, Row, build_rows, spelling_row
+from letterwise.data.word_lists import contexts, few_shot_words, read_extra_words, read_words
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, sha256_file
 from letterwise.results import DataAudit
 from letterwise.tasks.questions import Question, make_questions
-from letterwise.tasks.spelling import (
-    LENGTH_TEMPLATES,
-    SPELLING_CONTEXT,
-    SPELLING_TEMPLATES,
-    SpellingExample,
-    SpellingTemplate,
-    spell,
-    with_length,
-)
+from letterwise.tasks.spelling import SPELLING_CONTEXT, SpellingExample, SpellingTemplate, spell
+from letterwise.tasks.spelling_exercises import EXERCISES
 from letterwise.words.dictionary import tokens_in_context
 from letterwise.words.splits import HeldOutWords
 from letterwise.words.vocabulary import LetterToken, training_words
 
 SPLITS = ("validation", "test")
-SHORTEST_SPLIT_WORD = 4
-"""Letters; of shorter words the tokenizer mostly leaves single letters."""
 ROWS_AT_A_TIME = 50_000
 """Rows that are in memory while a file is written."""
-Item = TypeVar("Item")
 AnyRow = TypeVar("AnyRow", bound=Mapping[str, object])
 
 SPELLING_FEATURES = Features(
@@ -56,6 +45,9 @@ SPELLING_FEATURES = Features(
     }
 )
 """Columns of the config `spelling`; `text` is prompt, completion and what closes it."""
+
+EXERCISE_FEATURES = Features({**SPELLING_FEATURES, **{name: Value("string") for name in ("exercise", "partner")}})
+"""Columns of the config `spelling` where there are exercises beside plain spelling; `partner` may be null."""
 
 POSITION_COUNT_FEATURES = Features(
     {
@@ -78,6 +70,7 @@ def build_data(
         LetterwiseError: a word or text would leak, or there are too few words.
     """
     tokens, held_out, uses = read_words(words_folder)
+    extra = read_extra_words(words_folder)
     reserved = {
         **dict.fromkeys(audit.ALL_IMPURE_WORDS, "impure_word"),
         **dict.fromkeys(few_shot_words(), "few_shot_example"),
@@ -91,94 +84,29 @@ def build_data(
     }
     excluded = Counter(reserved[t.letters.lower()] for t in tokens if t.letters.lower() in reserved)
     with atomic_path(folder) as temporary:
-        texts = audit.TextAudit()
-        rows = _training_rows(config, trained, uses, seed)
-        _write(temporary / "spelling" / "train.parquet", rows, SPELLING_FEATURES, texts.add)
+        reserved_words = frozenset([*held_out.validation, *held_out.test])
+        texts = audit.TextAudit(reserved_words)
+        rows = build_rows(config, trained, uses, extra, reserved_words | few_shot_words(), seed)
+        columns = SPELLING_FEATURES if set(config.exercises) == {PLAIN} else EXERCISE_FEATURES
+        _write(temporary / "spelling" / "train.parquet", rows, columns, texts.add)
         for split, words in (("validation", held_out.validation), ("test", held_out.test)):
-            _write(temporary / "spelling" / f"{split}.parquet", _held_out_rows(split, words), SPELLING_FEATURES)
+            _write(temporary / "spelling" / f"{split}.parquet", _held_out_rows(split, words), columns)
         for split, asked in questions.items():
             listed = ({name: getattr(question, name) for name in POSITION_COUNT_FEATURES} for question in asked)
             _write(temporary / "position_count" / f"{split}.parquet", listed, POSITION_COUNT_FEATURES)
-        report = _audit(config, tokenizer, seed, trained, texts, held_out, questions)
+        report = _audit(config, tokenizer, seed, trained, extra, texts, held_out, questions)
     files = sorted(folder.rglob("*.parquet"))
     checksums = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
     return report.model_copy(update={"excluded_training_tokens": dict(excluded), "checksums": checksums})
 
 
-def _training_rows(
-    config: DataConfig, tokens: Sequence[LetterToken], uses: dict[str, int], seed: int
-) -> Iterator[dict[str, str]]:
-    rng = random.Random(f"{seed} training texts")
-    templates = (*SPELLING_TEMPLATES, *(LENGTH_TEMPLATES if config.length_sentences else ()))
-    deck: list[SpellingTemplate] = []
-    split_forms = split_surface_forms(tokens)
-    from_split = round(config.train_examples * config.split_form_share) if split_forms else 0
-    weights = [(uses.get(token.token, 0) + 0.2) ** config.use_exponent for token in tokens]
-    surfaces = [
-        *(token.token for token in _deal(tokens, weights, config.train_examples - from_split, seed)),
-        *_deal(split_forms, [1.0] * len(split_forms), from_split, seed),
-    ]
-    rng.shuffle(surfaces)
-    for number, surface in enumerate(surfaces):
-        if not deck:
-            deck = rng.sample(templates, len(templates))
-        template = deck.pop()
-        letters = list(surface.strip())
-        if template in LENGTH_TEMPLATES:
-            template = with_length(template, letters)
-        yield _row(f"train-{number:07d}", surface, template, template.render(surface, letters))
-
-
-def split_surface_forms(tokens: Sequence[LetterToken]) -> list[str]:
-    """The training words in those surface forms (leading space, capital) that are not tokens themselves, sorted.
-
-    The tokenizer splits them, as it does held-out words, so that the model also learns to spell across tokens; the
-    words are the same.
-    """
-    known = {token.token for token in tokens}
-    words = {token.letters.lower() for token in tokens if token.char_length >= SHORTEST_SPLIT_WORD}
-    forms = {form for word in words for form in (word, f" {word}", word.capitalize(), f" {word.capitalize()}")}
-    return sorted(forms - known)
-
-
-def _deal(items: Sequence[Item], weights: Sequence[float], total: int, seed: int) -> list[Item]:
-    """Deal `total` items in proportion to their weights, each as often as its share allows.
-
-    Systematic resampling: an item with the share of 2.3 comes two or three times, never not at all.
-    """
-    if not total:
-        return []
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(items))
-    edges = np.cumsum(np.asarray(weights)[order])
-    picks = np.searchsorted(edges, (np.arange(total) + rng.random()) * edges[-1] / total, side="right")
-    return [items[order[pick]] for pick in np.minimum(picks, len(items) - 1)]
-
-
-def _row(identity: str, surface: str, template: SpellingTemplate, example: SpellingExample) -> dict[str, str]:
-    ((start, end),) = example.spans
-    return {
-        "id": identity,
-        "word": surface.strip(),
-        "surface": surface,
-        "text": example.text,
-        "prompt": example.text[:start],
-        "completion": example.text[start:end],
-        "template": template.name,
-        "tone": template.tone,
-        "direction": template.direction,
-        "separator": template.separator,
-        "letter_case": template.letter_case,
-    }
-
-
-def _held_out_rows(split: str, words: Sequence[str]) -> Iterator[dict[str, str]]:
+def _held_out_rows(split: str, words: Sequence[str]) -> Iterator[Row]:
     template = SpellingTemplate("evaluation", "structured", "space", SPELLING_CONTEXT + " {letters}")
     for number, word in enumerate(words):
         prompt = SPELLING_CONTEXT.replace("{word}", word)
         text = f"{prompt} {spell(word, 'space')}\n"
         example = SpellingExample(text, ((len(prompt), len(text) - 1),))
-        yield _row(f"{split}-{number:06d}", f" {word}", template, example)
+        yield spelling_row(f"{split}-{number:06d}", f" {word}", template, example)
 
 
 def _write(
@@ -201,6 +129,7 @@ def _audit(
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     trained: Sequence[LetterToken],
+    extra: Sequence[str],
     texts: audit.TextAudit,
     held_out: HeldOutWords,
     questions: dict[str, list[Question]],
@@ -208,13 +137,15 @@ def _audit(
     overlaps, leak = audit.word_overlaps(
         {
             "train": {token.letters for token in trained},
+            **({"extra_train": extra} if extra else {}),
             "validation": held_out.validation,
             "test": held_out.test,
             "few_shot": few_shot_words(),
         }
     )
-    text_overlaps, text_leak = audit.word_overlaps(
-        {"training_texts": texts.words, "held_out": [*held_out.validation, *held_out.test]}
+    text_overlaps, text_leak = audit.word_overlaps({"training_texts": texts.leaked, "held_out": texts.held_out})
+    letter_overlaps, letter_leak = audit.word_overlaps(
+        {"spelled_letters": texts.leaked_letters, "held_out": texts.held_out}
     )
     words = [*held_out.validation, *held_out.test]
     single = sorted(
@@ -225,12 +156,13 @@ def _audit(
             if len(pieces) < 2
         }
     )
-    audit.require_clean(leak or text_leak, texts.impure_example, single)
+    audit.require_clean(leak or text_leak or letter_leak, texts.impure_example, single)
     return DataAudit(
         seed=seed,
         n={
             "training_words": len({token.letters.lower() for token in trained}),
             "training_surface_forms": len(trained),
+            **({"extra_training_words": len(extra)} if extra else {}),
             "training_texts": texts.n,
             "validation_words": len(held_out.validation),
             "test_words": len(held_out.test),
@@ -240,10 +172,12 @@ def _audit(
                 for kind in ("letter_count", "letter_position")
             },
         },
-        overlaps={**overlaps, **text_overlaps},
+        overlaps={**overlaps, **text_overlaps, **letter_overlaps},
         purity_violations=texts.violations,
         single_token_held_out_words=len(single),
-        template_shares={name: round(count / texts.n, 6) for name, count in sorted(texts.templates.items())},
+        template_shares=texts.shares(texts.templates),
+        exercise_shares=texts.shares(texts.exercises),
+        exercise_purity={name: EXERCISES[name].purity for name in sorted(texts.exercises) if name in EXERCISES},
         answer_distribution=audit.answer_distribution(questions),
         excluded_training_tokens={},
         checksums={},

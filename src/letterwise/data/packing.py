@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -52,15 +53,20 @@ class PackedRows:
 
 
 def tokenize_examples(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[SpellingExample]
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[SpellingExample],
+    loss_on: Literal["letters", "all"] = "letters",
 ) -> list[TokenizedExample]:
-    """Tokenize texts and mark what to learn: the tokens of the wanted spans and the one that ends each.
+    """Tokenize texts and mark what to learn: the tokens of the wanted spans and the one that ends each, or all tokens.
 
     The token after a span is learned too, because it is what tells the model to stop.
     """
     encoded = tokenizer([example.text for example in examples], return_offsets_mapping=True)
     tokenized = []
     for example, ids, offsets in zip(examples, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if loss_on == "all":
+            tokenized.append(TokenizedExample(list(ids), [True] * len(ids)))
+            continue
         wanted = [any(start < last and end > first for first, last in example.spans) for start, end in offsets]
         ends = [place for place, inside in enumerate(wanted[:-1]) if inside and not wanted[place + 1]]
         for place in ends:

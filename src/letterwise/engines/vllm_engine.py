@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.adapters import adapter_rank
+from letterwise.adapters import adapter_rank, saved_modules
 from letterwise.engines.engine import Generation
 from letterwise.engines.tokens import PromptTokens
 from letterwise.engines.written_text import LETTERS, WrittenText
@@ -187,6 +187,11 @@ def _greedy(max_tokens: int, **more: Any) -> Any:
 
 
 def _lora_request(adapter: Path) -> Any:
+    if whole := saved_modules(adapter):
+        raise LetterwiseError(
+            f"The adapter {adapter} brings whole modules ({', '.join(whole)}), which vLLM does not load; merge it with "
+            "`letterwise merge`, or choose the engine transformers."
+        )
     from vllm.lora.request import LoRARequest
 
     number = next(_adapter_numbers)

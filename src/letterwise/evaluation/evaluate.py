@@ -122,7 +122,7 @@ def evaluate_model(
     """Ask one model everything; several processes divide the work, and all come back when it is done.
 
     Args:
-        role: base, finetuned or control.
+        role: base, finetuned or one of the controls.
         load: gives the model's engine; called only when something is left to ask.
         tokenizer: of the model.
         items: what to ask.

@@ -24,6 +24,7 @@ from letterwise.evaluation.statistics import (
 )
 from letterwise.evaluation.tables import count_errors, held_out, in_mode, of_model, of_type, pair_items, training_tokens
 from letterwise.results import (
+    OTHER_CONTROLS,
     POSITION_CLASSES,
     QUESTION_TYPES,
     Difference,
@@ -41,6 +42,7 @@ COMPARISONS: tuple[tuple[ModelRole, ModelRole], ...] = (
     ("base", "finetuned"),
     ("base", "control"),
     ("control", "finetuned"),
+    *(pair for role in OTHER_CONTROLS for pair in (("base", role), (role, "finetuned"))),
 )
 
 
@@ -94,6 +96,7 @@ def summarise(
         base_model=models["base"],
         finetuned_model=models.get("finetuned"),
         control_model=models.get("control"),
+        other_controls={role: models[role] for role in OTHER_CONTROLS if role in models},
         baselines=compute_baselines(position_count.drop_duplicates("id"), reference_words),
         significance={
             f"{first}_to_{second}": _differences(spelling, position_count, first, second, bootstrap)

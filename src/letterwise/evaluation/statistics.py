@@ -218,6 +218,32 @@ def ratio_of_gains(clusters: ArrayLike, bootstrap: Bootstrap, *, source_name: st
     )
 
 
+def share_of_gain(clusters: ArrayLike, bootstrap: Bootstrap, *, other_name: str) -> Estimate:
+    """Gain of one model divided by the gain of another over the same base, on the same items.
+
+    The percentile bootstrap interval resamples clusters: items that belong together stay together.
+
+    Args:
+        clusters: Shape (clusters, 2): each cluster's items gained minus lost by the one, and by the other.
+        bootstrap: How to resample.
+        other_name: Whose gain the other is, for the reason of a null value.
+
+    Returns:
+        n is the number of clusters. The value is null where the bootstrap interval of the other's gain is not above
+        zero.
+    """
+    columns = list(np.asarray(clusters, dtype=np.float64).T)
+    n = len(columns[0])
+    if n < 2:
+        return Estimate(value=None, n=n, reason="A share of a gain needs at least two words to resample.")
+    return _ratio(
+        _sums(*columns, axis=0),
+        bootstrap.distribution(columns, _sums, paired=True),
+        n=n,
+        reason=f"The {other_name} gain is not significantly above zero.",
+    )
+
+
 def _ratio(point: Floats, resampled: Floats, *, n: int, reason: str) -> Estimate:
     """Ratio of two terms, shape (2,), with its interval from their resamples, shape (2, samples).
 
@@ -242,6 +268,10 @@ def _percentile_interval(distribution: Floats) -> Interval:
 
 def _means(*samples: Floats, axis: int) -> Floats:
     return np.stack([sample.mean(axis=axis) for sample in samples])
+
+
+def _sums(*columns: Floats, axis: int) -> Floats:
+    return np.stack([column.sum(axis=axis) for column in columns])
 
 
 def _mean_of_means(*samples: Floats, axis: int) -> Floats:

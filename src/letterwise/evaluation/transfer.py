@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from letterwise.evaluation.metrics import generalization, paired_difference
-from letterwise.evaluation.statistics import Bootstrap, phi_coefficient, ratio_of_gains, spearman
+from letterwise.evaluation.statistics import Bootstrap, phi_coefficient, ratio_of_gains, share_of_gain, spearman
 from letterwise.evaluation.tables import held_out, in_mode, of_model, of_type, pair_items
 from letterwise.results import QUESTION_TYPES, Estimate, TrainingLogEntry, TransferResults
 
@@ -40,7 +40,8 @@ def analyse_transfer(
     Returns:
         Every estimate is there, null where it cannot be made; a table without items is absent. The pooled
         `position_count` takes the mean of the two accuracies in `correlation`, and all questions together elsewhere. n
-        counts checkpoints in `correlation`, words in `transfer_efficiency` and `generalization`, and items elsewhere.
+        counts checkpoints in `correlation`, words in `transfer_efficiency`, `share_of_ceiling` and `generalization`,
+        and items elsewhere.
 
     Raises:
         LetterwiseError: two models were not asked the same items.
@@ -59,6 +60,11 @@ def analyse_transfer(
         transfer_efficiency={key: _efficiency(words, asked, bootstrap) for key, asked in questions.items()},
         control_adjusted_gain={
             key: _control_adjusted_gain(items, bootstrap) for key, items in ({"spelling": words} | by_type).items()
+        },
+        share_of_ceiling={
+            key: _share_of_ceiling(asked, bootstrap)
+            for key, asked in questions.items()
+            if not of_model(asked, "ceiling").empty
         },
         generalization=generalization(of_model(spelling, "finetuned"), bootstrap),
         checkpoints=checkpoints,
@@ -108,6 +114,23 @@ def _efficiency(words: pd.DataFrame, questions: pd.DataFrame, bootstrap: Bootstr
         return Estimate(value=None, reason=reason)
     clusters = pd.concat([_sums_by_word(target), _sums_by_word(source)], axis=1).fillna(0)
     return ratio_of_gains(clusters, bootstrap, source_name="spelling accuracy")
+
+
+def _share_of_ceiling(questions: pd.DataFrame, bootstrap: Bootstrap) -> Estimate:
+    tuned = pair_items(questions, "correct", "base", "finetuned")
+    ceiling = pair_items(questions, "correct", "base", "ceiling")
+    if tuned is None or ceiling is None:
+        return Estimate(
+            value=None, reason="The base and the fine-tuned model were not both evaluated on these questions."
+        )
+    gains = pd.DataFrame(
+        {
+            "word": tuned["word"],
+            "tuned": tuned["second"].astype(int) - tuned["first"].astype(int),
+            "ceiling": ceiling["second"].astype(int) - ceiling["first"].astype(int),
+        }
+    )
+    return share_of_gain(gains.groupby("word")[["tuned", "ceiling"]].sum(), bootstrap, other_name="ceiling adapter's")
 
 
 def _sums_by_word(pairs: pd.DataFrame) -> pd.DataFrame:

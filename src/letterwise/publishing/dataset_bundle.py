@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from datasets import Dataset
 
 from letterwise import __version__
 from letterwise.data.build import load_data
@@ -71,13 +72,19 @@ def bundle_dataset(
         (folder / "eval.yaml").write_text(eval_yaml(), encoding="utf-8")
         (folder / "LICENSE").write_text(render("dataset_license.txt.jinja", bundle=bundle), encoding="utf-8")
         copy_file(run.folder / "words/token_distribution.png", folder / "figures/token_distribution.png")
-        words = {split: list(spelling[split]["word"]) for split in CONFIGS["spelling"]}
+        words = {split: _words(spelling[split]) for split in CONFIGS["spelling"]}
         plot_word_lengths(words, folder / "figures/word_lengths.png")
         plot_answers(audit, folder / "figures/answers.png")
         write_json(folder / BUNDLE_FILE, bundle.model_dump(mode="json"))
         write_dataset_card(folder)
         bundle = seal(folder, bundle)
     return bundle
+
+
+def _words(rows: Dataset) -> list[str]:
+    """What the rows are about, without the strings of letters that are no words."""
+    columns = [name for name in ("word", "exercise") if name in rows.column_names]  # older data has no exercises
+    return [row["word"] for row in rows.select_columns(columns) if row.get("exercise") != "strings"]
 
 
 def of_type(questions: pa.Table, question_type: str) -> pa.Table:

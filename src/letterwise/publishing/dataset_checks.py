@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import disable_progress_bars, enable_progress_bars, load_dataset
 
+from letterwise.data.training_rows import PLAIN, rendered, true_letters
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.publishing.dataset_bundle import of_type
@@ -83,6 +84,8 @@ def _problem(config: str, row: Row) -> str | None:
 
 def _untruth(config: str, row: Row) -> str | None:
     word = str(row["word"])
+    if config == "spelling" and row.get("exercise", PLAIN) != PLAIN:
+        return _exercise_problem(row)
     if config == "spelling":
         letters = re.sub(r"[\W\d_]+", "", row["completion"]).lower()
         if letters != word.lower():
@@ -97,3 +100,18 @@ def _untruth(config: str, row: Row) -> str | None:
     else:
         truth = letter_at(word, row["position"])
     return f"the answer is '{row['answer']}', the truth '{truth}'" if truth != row["answer"] else None
+
+
+def _exercise_problem(row: Row) -> str | None:
+    """Make the text again from the true letters of its words."""
+    try:
+        example = rendered(row, true_letters(row))
+    except KeyError as error:
+        return f"there is no exercise or wording {error}"
+    if example is None:
+        return f"the exercise '{row['exercise']}' does not suit the word '{row['word']}'"
+    ((start, end),) = example.spans
+    wanted = (example.text, example.text[:start], example.text[start:end])
+    if wanted != (row["text"], row["prompt"], row["completion"]):
+        return f"the text is '{row['text'].strip()}', and should be '{example.text.strip()}'"
+    return None

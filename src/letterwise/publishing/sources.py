@@ -11,7 +11,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
-from letterwise.adapters import ADAPTER_WEIGHTS, check_adapter
+from letterwise.adapters import ADAPTER_WEIGHTS, check_adapter, refuse_ceiling
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.models import EMBEDDED, BaseModel
@@ -51,8 +51,8 @@ class FinishedRun:
         """Make sure that the model may be published; returns what the run measured.
 
         Raises:
-            LetterwiseError: the run is not finished, the adapter is not the one that was evaluated, nobody else has
-                the base model, or the licence is not known.
+            LetterwiseError: the run is not finished, the adapter is not the one that was evaluated or is a ceiling,
+                nobody else has the base model, or the licence is not known.
         """
         results = self._evaluation()
         if self.base_kind == "folder" and not merged:
@@ -68,6 +68,7 @@ class FinishedRun:
         if results.finetuned_model is None:
             raise LetterwiseError(f"{self.folder} has no evaluation of a tuned model; run `letterwise evaluate` first.")
         check_adapter(self.adapter, self.base)
+        refuse_ceiling(self.adapter)
         if not sha256_file(self.adapter / ADAPTER_WEIGHTS).startswith(results.finetuned_model.revision):
             raise LetterwiseError(
                 f"The adapter {self.adapter} is not the one that {self.folder} evaluated; run `letterwise run` again."

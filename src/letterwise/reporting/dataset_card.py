@@ -14,6 +14,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from letterwise.config import load_config
 from letterwise.publication import BUNDLE_FILE, Bundle, files_in
+from letterwise.reporting.exercise_mix import mix_sentences
 from letterwise.reporting.templating import markdown_table, render
 from letterwise.results import QUESTION_TYPES, DataAudit, Environment, read_results
 from letterwise.tasks.questions import FEW_SHOT_WORDS
@@ -39,6 +40,8 @@ COLUMNS = {
     "text": "the whole training text, or prompt and true answer of a held-out word",
     "prompt": "the part that is given",
     "completion": "the part to be produced; the loss falls on it alone",
+    "exercise": "spelling for a plain spelling, or the name of the spelling exercise",
+    "partner": "the other word of an exercise about two, as it stands in the text; null elsewhere",
     "template": "name of the template",
     "tone": "plain, narrative, formal, emphatic or structured",
     "direction": "whether the word or its letters come first",
@@ -104,6 +107,8 @@ def dataset_card(folder: Path) -> str:
         },
         examples={name: yaml.safe_dump(rows[0], sort_keys=False).strip() for name, rows in examples.items() if rows},
         audit_table=_audit(audit),
+        mix=mix_sentences(audit),
+        extra=audit.n.get("extra_training_words", 0),
         answers=_answers(audit),
         few_shot=sorted({*FEW_SHOT_WORDS, *SPELLING_FEW_SHOT}),
         figures={name: text for name, text in FIGURES.items() if f"figures/{name}" in files},
@@ -173,6 +178,7 @@ def _audit(audit: DataAudit) -> str:
     rows += [(f"`purity_violations.{name}`", f"{value:,}") for name, value in audit.purity_violations.items()]
     rows += [(f"`excluded_training_tokens.{name}`", f"{n:,}") for name, n in audit.excluded_training_tokens.items()]
     rows.append(("`single_token_held_out_words`", f"{audit.single_token_held_out_words:,}"))
+    rows += [(f"`exercise_shares.{name}`", f"{share:.2%}") for name, share in audit.exercise_shares.items()]
     shares = audit.template_shares.values()
     rows.append(("`template_shares`, lowest to highest", f"{min(shares):.2%} to {max(shares):.2%}"))
     rows.append(("`passed`", str(audit.passed).lower()))

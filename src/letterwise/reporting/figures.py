@@ -221,7 +221,7 @@ def write_all_figures(run_folder: Path) -> list[Path]:
     if (source := run_folder / "transfer.json").exists():
         plots[questions / "item_table.png"] = partial(plot_item_table, read_results(source, TransferResults))
     if (source := run_folder / "training_log.jsonl").exists():
-        log = read_training_log(source)
+        log = [entry for entry in read_training_log(source) if entry.model in ROLE_STYLES]
         plots[spelling / "learning_curves.png"] = partial(plot_learning_curves, log, results)
         plots[spelling / "training_loss.png"] = partial(plot_training_loss, log)
     return [path for path, plot in plots.items() if plot(path)]

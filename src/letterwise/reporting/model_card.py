@@ -15,11 +15,14 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.publication import BUNDLE_FILE, PREDICTIONS_FILE, Bundle, StoredPredictions, files_in
+from letterwise.reporting.exercise_mix import mix_sentences
 from letterwise.reporting.hub_results import model_index
+from letterwise.reporting.other_controls import COLUMNS, NAMES, other_control_rows
 from letterwise.reporting.report_findings import first_paragraph
 from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
 from letterwise.reporting.templating import markdown_table, render
 from letterwise.results import (
+    TRANSFER_FIGURES,
     DataAudit,
     Environment,
     Estimate,
@@ -46,7 +49,7 @@ FIGURES = {
     "accuracy_by_word_length.png": "Accuracy by word length",
 }
 FILE_NOTES = {
-    "adapter_model.safetensors": "the LoRA weights",
+    "adapter_model.safetensors": "the adapter's weights",
     "adapter_config.json": "their configuration for peft",
     "letterwise_base.json": "the exact base model: id, and commit or checksum",
     "calibration.json": "what the model's confidence means, fitted on validation words",
@@ -79,6 +82,7 @@ def model_card(folder: Path) -> str:
     transfer = read_results(folder / "transfer.json", TransferResults)
     environment = read_results(folder / "environment.json", Environment)
     stored = read_results(folder / PREDICTIONS_FILE, StoredPredictions)
+    audit = read_results(folder / "data_audit.json", DataAudit)
     config = load_config(folder / "config.yaml")
     files = files_in(folder)
     return render(
@@ -90,11 +94,14 @@ def model_card(folder: Path) -> str:
         results=results,
         environment=environment,
         config=config,
-        audit=read_results(folder / "data_audit.json", DataAudit),
+        audit=audit,
+        mix=mix_sentences(audit),
+        extra=audit.n.get("extra_training_words", 0),
         hardware=_hardware(environment),
         hyperparameters=markdown_table(("setting", "value"), _hyperparameters(config)),
         training=_training(read_training_log(folder / "training_log.jsonl")),
         headline=headline_markdown(folder),
+        other_controls=markdown_table(COLUMNS, controls) if (controls := other_control_rows(results)) else "",
         baselines=_baselines(results),
         breakdowns=_breakdowns(results),
         calibration=_calibration(results),
@@ -164,7 +171,10 @@ def _training(log: Sequence[TrainingLogEntry]) -> dict[str, Any]:
         cells = [_value(metric, values[metric]) if metric in values else NOTHING for metric in metrics]
         rows.append((str(entry.step), f"{entry.tokens:,}", *cells))
     names = [f"{metric} (n = {sizes[metric]})" if metric in sizes else metric for metric in metrics]
-    return {"last": last, "table": markdown_table(("step", "tokens", *names), rows) if rows else ""}
+    return {
+        "last": {NAMES[role].capitalize(): entry for role, entry in last.items()},
+        "table": markdown_table(("step", "tokens", *names), rows) if rows else "",
+    }
 
 
 def _value(metric: str, value: float, interval: Interval | None = None) -> str:
@@ -206,7 +216,7 @@ def _calibration(results: EvaluationResults) -> str:
 def _transfer(transfer: TransferResults) -> str:
     rows = [
         _estimate(figure, key, estimate)
-        for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain")
+        for figure in TRANSFER_FIGURES
         for key, estimate in getattr(transfer, figure).items()
     ]
     rows.append(_estimate("generalization", "spelling", transfer.generalization))

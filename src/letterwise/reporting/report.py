@@ -68,6 +68,7 @@ def make_report(record: RunRecord) -> FinalReport:
         transfer_learning_analysis=TransferLearningAnalysis(
             spelling_to_position_count_correlation=transfer.correlation,
             transfer_efficiency=transfer.transfer_efficiency,
+            share_of_ceiling=transfer.share_of_ceiling,
             generalization_capability=transfer.generalization,
             control_adjusted_gain=transfer.control_adjusted_gain,
             item_phi=transfer.item_phi,

@@ -5,6 +5,8 @@ Knows the record of a run; computes no metric.
 
 from __future__ import annotations
 
+from letterwise.reporting import other_controls
+from letterwise.reporting.other_controls import other_control_rows
 from letterwise.reporting.report_document import Block, Items, Picture, Section, Table, Text
 from letterwise.reporting.report_findings import HEADLINES, capital, carried_over, position_classes
 from letterwise.reporting.report_model import ROLES
@@ -22,7 +24,7 @@ from letterwise.reporting.summary import (
     summary_cells,
     summary_rows,
 )
-from letterwise.results import QUESTION_TYPES, Estimate, QuestionType
+from letterwise.results import QUESTION_TYPES, TRANSFER_FIGURES, Estimate, QuestionType
 
 COMPARISONS = {
     "base_to_finetuned": "tuned − base",
@@ -67,6 +69,17 @@ def results_section(record: RunRecord) -> Section:
             widths=[25, 14, 14, 14, 14, 15, 8, 8],
         )
     ]
+    if controls := other_control_rows(record.results):
+        blocks.append(
+            Table(
+                "The tuned model beside the further controls and the ceiling, answer mode direct. Each was trained for "
+                "as many steps; the ceiling alone saw questions, and is not published. Brackets: 95% intervals.",
+                list(other_controls.COLUMNS),
+                [list(row) for row in controls],
+                right=False,
+                widths=[13, 33, 18, 18, 18],
+            )
+        )
     blocks += _pictures(record, *PICTURES)
     if record.results.calibration:
         blocks.append(
@@ -150,7 +163,7 @@ def transfer_section(record: RunRecord) -> Section:
     transfer = record.transfer
     rows = [
         _estimate_row(figure, what, estimate)
-        for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain")
+        for figure in TRANSFER_FIGURES
         for what, estimate in getattr(transfer, figure).items()
     ]
     rows.append(_estimate_row("generalization", "spelling", transfer.generalization))
@@ -174,6 +187,14 @@ def transfer_section(record: RunRecord) -> Section:
                 "`transfer_efficiency`: share of the headroom gained in questions ÷ share of the headroom gained in "
                 "spelling.",
                 "`control_adjusted_gain`: gain over the control, that is, what is due to knowing the spelling.",
+                *(
+                    [
+                        "`share_of_ceiling`: gain over the base ÷ that of the ceiling adapter, which was trained on as "
+                        "many tokens of the questions themselves."
+                    ]
+                    if transfer.share_of_ceiling
+                    else []
+                ),
                 "`generalization`: spelling accuracy on held-out words ÷ that on training tokens, tuned model.",
             ]
         ),

@@ -101,6 +101,7 @@ class TransferLearningAnalysis(ResultsModel):
     transfer_efficiency: dict[str, Estimate]
     generalization_capability: Estimate
     control_adjusted_gain: dict[str, Estimate]
+    share_of_ceiling: dict[str, Estimate] = Field(default_factory=dict)
     item_phi: dict[str, Estimate]
 
 

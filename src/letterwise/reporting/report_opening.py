@@ -5,15 +5,21 @@ Knows the record of a run and what each of its figures is called; judgements com
 
 from __future__ import annotations
 
-from letterwise.config import AnswerMode
+from letterwise.config import AnswerMode, LoraSection
+from letterwise.reporting.exercise_mix import mix_sentences
+from letterwise.reporting.other_controls import NAMES as OTHER_NAMES
 from letterwise.reporting.report_document import Block, Items, Picture, Section, Table, Text
 from letterwise.reporting.report_model import Conclusion
 from letterwise.reporting.report_record import RunRecord, TrainingSummary
 from letterwise.reporting.summary import NOTHING, conclusion, share_text, summary_rows, value_text
-from letterwise.results import Estimate, ModelRole
+from letterwise.results import OTHER_CONTROLS, Estimate, ModelRole
 from letterwise.tasks.spelling import SPELLING_TEMPLATES
 
-TRAINED: dict[ModelRole, str] = {"finetuned": "tuned", "control": "control"}
+TRAINED: dict[ModelRole, str] = {
+    "finetuned": "tuned",
+    "control": "control",
+    **{role: OTHER_NAMES[role] for role in OTHER_CONTROLS},
+}
 MODES: dict[AnswerMode, str] = {
     "direct": (
         "`direct`: a few fixed examples and the question. The headline, and the only mode that speaks of transfer "
@@ -38,7 +44,8 @@ def summary_section(record: RunRecord, judged: Conclusion) -> Section:
         [
             Text(judged.summary, lead=True),
             Text(
-                f"The base model, {record.results.base_model.id}, was trained to spell, with a small adapter (LoRA) "
+                f"The base model, {record.results.base_model.id}, was trained to spell, "
+                f"{'in all its weights' if record.config.lora.full_finetuning else 'with a small adapter (LoRA)'} "
                 "and on nothing else, and then asked how often a letter occurs in a word and which letter stands at a "
                 "position. No word asked about was trained on. A control was trained in the same way on shuffled "
                 "letters: it learns the form of the texts and no spelling. Baselines answer without seeing the word's "
@@ -85,6 +92,7 @@ def _key_figures(record: RunRecord) -> Table:
 def method_section(record: RunRecord) -> Section:
     """What was asked, of which words, and how answers became figures."""
     config = record.config
+    extra = record.audit.n.get("extra_training_words", 0)
     blocks: list[Block] = [
         Text(
             "A language model reads tokens, not letters. The question is whether a model that is taught to spell "
@@ -94,14 +102,16 @@ def method_section(record: RunRecord) -> Section:
         Items(
             [
                 "Training words are the letter-only tokens of the base model's vocabulary, in all surface forms; "
-                "number words, ordinals and the words of the prompts' examples are left out.",
+                "number words, ordinals and the words of the prompts' examples are left out."
+                + (f" {extra:,} dictionary words that are no tokens are trained on as well." if extra else ""),
                 f"Held-out words are English dictionary words of {config.words.min_letters} to "
                 f"{config.words.max_letters} letters with a Zipf frequency of at least {config.words.min_zipf}, which "
                 "are no training words in any letter case and which the tokenizer splits into two or more tokens "
                 "wherever they are asked about.",
-                f"Training texts fill {len(SPELLING_TEMPLATES)} templates, used equally often. The loss falls only on "
-                "the letters (or the word) to be produced. No text holds a digit, a number word, an ordinal or wording "
-                "about counts or positions; the build fails otherwise.",
+                f"Plain spellings fill {len(SPELLING_TEMPLATES)} templates, used equally often. "
+                + (f"{mix} " if (mix := mix_sentences(record.audit)) else "")
+                + "The loss falls only on the letters (or the word) to be produced. No text holds a digit, a number "
+                "word, an ordinal or wording about counts or positions; the build fails otherwise.",
                 "The control is trained for as many steps on the same texts with each word's letters shuffled. What "
                 "the tuned model gains over it is due to knowing the spelling, not to the form of the texts.",
             ]
@@ -168,13 +178,7 @@ def training_section(record: RunRecord) -> Section:
     config, environment = record.config, record.environment
     lora, training = config.lora, config.training
     settings = [
-        ["LoRA rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"],
-        [
-            "adapted layers",
-            "every linear layer but the output head"
-            if lora.target_modules == "auto"
-            else ", ".join(lora.target_modules),
-        ],
+        *_trained_weights(lora),
         ["learning rate, warm-up", f"{training.learning_rate:g}, {training.warmup_steps} steps, then cosine decay"],
         [
             "optimizer step",
@@ -194,7 +198,7 @@ def training_section(record: RunRecord) -> Section:
     blocks: list[Block] = [
         Table("Settings of the training.", ["setting", "value"], settings, right=False),
         Table(
-            "The trainings. Time is without evaluation; the tuned adapter is kept as it was at its best step, the "
+            "The trainings. Time is without evaluation; the tuned adapter is kept as it was at its best step, a "
             "control as it was at the end.",
             ["adapter", "steps", "tokens", "minutes", "tokens/s", "first loss", "last loss", "best step"],
             rows,
@@ -217,6 +221,18 @@ def training_section(record: RunRecord) -> Section:
     if (tuned := trainings.get("finetuned")) and tuned.evaluations:
         blocks.append(_evaluations_table(tuned))
     return Section("Training", blocks)
+
+
+def _trained_weights(lora: LoraSection) -> list[list[str]]:
+    """What moves in training, as rows of the settings."""
+    if lora.full_finetuning:
+        return [["trained weights", "all, without a low-rank update"]]
+    chosen = lora.target_modules
+    rows = [
+        ["LoRA rank, alpha, dropout", f"{lora.rank}, {lora.alpha}, {lora.dropout:g}"],
+        ["adapted layers", "every linear layer but the output head" if chosen == "auto" else ", ".join(chosen)],
+    ]
+    return [*rows, *([["modules trained whole", ", ".join(lora.modules_to_save)]] if lora.modules_to_save else [])]
 
 
 def _training_row(role: ModelRole, found: TrainingSummary) -> list[str]:

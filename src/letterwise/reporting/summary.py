@@ -29,6 +29,8 @@ from letterwise.results import (
 
 SPELLING_METRICS = ("spelling_accuracy", "character_level_accuracy", "levenshtein_distance", "generalization")
 QUESTION_METRICS = tuple(f"{question_type}_accuracy" for question_type in QUESTION_TYPES)
+METRICS_IN_BRIEF = ("spelling_accuracy", *QUESTION_METRICS)
+"""The three accuracies that a run is about."""
 NOT_SHARES = ("levenshtein_distance", "generalization", "letter_count_mae")
 """Metrics written as plain numbers, and what their names begin with; all others are shares, written in percent."""
 

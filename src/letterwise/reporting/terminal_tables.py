@@ -10,14 +10,20 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from letterwise.reporting.console import Terminal
+from letterwise.reporting.other_controls import COLUMNS, other_control_rows
 from letterwise.reporting.summary import render_rich, summary_rows
-from letterwise.results import CalibrationError, Estimate, EvaluationResults, TransferResults
+from letterwise.results import TRANSFER_FIGURES, CalibrationError, Estimate, EvaluationResults, TransferResults
 
 
 def print_results(terminal: Terminal, results: EvaluationResults) -> None:
-    """The table of metrics and, where the tuned model is calibrated, how good its confidence is."""
+    """The table of metrics, that of further controls, and how good the tuned model's confidence is; what there is."""
     title = f"{results.base_model.id}, {results.split} words"
     terminal.console.print(render_rich(summary_rows(results), title))
+    if controls := other_control_rows(results):
+        table = Table(*COLUMNS, title="Beside the other controls, mode direct")
+        for row in controls:
+            table.add_row(*row)
+        terminal.console.print(table)
     if results.calibration:
         terminal.console.print(calibration_table(results.calibration))
 
@@ -33,7 +39,7 @@ def calibration_table(errors: Mapping[str, CalibrationError]) -> Table:
 def transfer_table(results: TransferResults) -> Table:
     """A row for each figure; one that there is none of says why."""
     table = Table("figure", "of", "value", "95% interval", "n", "why there is none", title="Transfer")
-    for figure in ("correlation", "item_phi", "transfer_efficiency", "control_adjusted_gain"):
+    for figure in TRANSFER_FIGURES:
         for what, estimate in getattr(results, figure).items():
             _add(table, figure, what, estimate)
     _add(table, "generalization", "spelling", results.generalization)

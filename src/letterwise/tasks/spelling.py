@@ -55,11 +55,10 @@ class SpellingTemplate:
         """Write one training text.
 
         Args:
-            surface: the word as its token has it. One with a leading space stands bare in the sentence; one
-                without stands in quotation marks, so that the tokenizer meets that very token.
+            surface: the word as its token has it.
             letters: the letters to write as its spelling.
         """
-        word = surface if surface.startswith(" ") else f' "{surface}"'
+        word = in_text(surface)
         spelling = " " + spell(letters, self.separator, self.letter_case)
         before, _, after = self.text.partition(" {letters}" if self.direction == "word_first" else " {word}")
         if self.direction == "word_first":
@@ -67,6 +66,15 @@ class SpellingTemplate:
         else:
             before, wanted = before.replace(" {letters}", spelling), word
         return SpellingExample(before + wanted + after + "\n", ((len(before), len(before) + len(wanted)),))
+
+
+def in_text(surface: str) -> str:
+    """A word as a sentence shows it, with the space before it.
+
+    A surface with a leading space stands bare; one without stands in quotation marks, so that the tokenizer meets that
+    very token.
+    """
+    return surface if surface.startswith(" ") else f' "{surface}"'
 
 
 def join_examples(examples: Sequence[SpellingExample]) -> SpellingExample:

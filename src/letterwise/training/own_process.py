@@ -25,8 +25,9 @@ from letterwise.config import ExperimentConfig
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.models import BaseModel, first_line, load_model
+from letterwise.results import TrainedRole
 from letterwise.training.tracking import Tracker
-from letterwise.training.train import StepFigures, TrainedRole, TrainingReport, train
+from letterwise.training.train import StepFigures, TrainingReport, train
 from letterwise.training.unsloth_first import start
 
 

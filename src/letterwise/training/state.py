@@ -19,7 +19,7 @@ from letterwise.config import TrainingConfig
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, explained_write_errors, read_json, write_json, write_text
 from letterwise.models import BaseModel
-from letterwise.results import TrainingLogEntry, read_training_log
+from letterwise.results import TrainedRole, TrainingLogEntry, read_training_log
 
 LAST, BEST = "last", "best"
 
@@ -85,13 +85,18 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, model: PeftModel, base: BaseModel, optimizer: AdapterOptimizer, progress: Progress
+    folder: Path,
+    model: PeftModel,
+    base: BaseModel,
+    optimizer: AdapterOptimizer,
+    progress: Progress,
+    role: TrainedRole = "finetuned",
 ) -> None:
     """Write the resumable checkpoint ``last``, atomically; all processes hold the same, so the main one writes."""
     if not processes.is_main():
         return
     with atomic_path(folder / LAST) as temporary:
-        write_adapter(model, base, temporary)
+        write_adapter(model, base, temporary, role)
         state = {**optimizer.state_dict(), "random": torch.get_rng_state()}
         torch.save(state, temporary / "optimizer.pt")
         write_json(temporary / "progress.json", asdict(progress))

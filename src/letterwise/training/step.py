@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from numpy.typing import NDArray
 from peft import PeftModel
 
 from letterwise import hardware, processes
@@ -94,12 +96,26 @@ class TrainingStep:
         return [share[start : start + size] for start in range(0, len(share), size)]
 
     def rows(self, step: int) -> list[int]:
-        """Row numbers of one step: every epoch goes through all rows in another random order."""
+        """Row numbers of one step: every epoch goes through all rows in another random order.
+
+        With a curriculum the whole training goes through the same rows in the order in which they are packed.
+        """
         size = self.settings.batch_size * self.settings.gradient_accumulation
         wanted = range(step * size, (step + 1) * size)
-        epochs = {place // len(self.packed) for place in wanted}
-        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(len(self.packed)) for epoch in epochs}
+        if self.settings.curriculum == "length":
+            return [int(self._ascending[place]) for place in wanted]
+        orders = {epoch: self._order(epoch) for epoch in {place // len(self.packed) for place in wanted}}
         return [int(orders[place // len(self.packed)][place % len(self.packed)]) for place in wanted]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.packed))
+
+    @cached_property
+    def _ascending(self) -> NDArray[np.int64]:
+        """Every row number of the training, as often as it comes, ascending."""
+        size = self.settings.batch_size * self.settings.gradient_accumulation * self.settings.max_steps
+        epochs = range(-(-size // len(self.packed)))
+        return np.sort(np.concatenate([self._order(epoch) for epoch in epochs])[:size])
 
     def tensors(self, batch: Sequence[int]) -> list[torch.Tensor]:
         """Ids, labels, segments and positions of some rows, on the device."""

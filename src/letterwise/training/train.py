@@ -1,4 +1,4 @@
-"""LoRA fine-tuning on spelling, and the control adapter on shuffled letters.
+"""LoRA fine-tuning on spelling, and the control adapters beside it.
 
 Knows the training texts only as packed rows, and evaluation only as a function to call on a schedule.
 """
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,14 +18,15 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware, processes
 from letterwise.adapters import add_adapter, add_adapter_to_4bit, save_adapter
-from letterwise.config import ExperimentConfig, TrainingConfig
+from letterwise.config import ControlName, ExperimentConfig, TrainingConfig
 from letterwise.data.packing import PackedRows, pack, pack_singly
-from letterwise.data.texts import shuffled_spelling, spelling_examples, tokenized_texts
+from letterwise.data.role_texts import texts_of_role
+from letterwise.data.texts import tokenized_texts
 from letterwise.errors import DivergedError
 from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import fingerprint
 from letterwise.models import BaseModel, load_model
-from letterwise.results import TrainingLogEntry
+from letterwise.results import TrainedRole, TrainingLogEntry
 from letterwise.training.compiled_code import CompiledCode
 from letterwise.training.compiling import begin, note_passes, shape_of_training
 from letterwise.training.state import (
@@ -41,7 +41,16 @@ from letterwise.training.step import TrainingStep
 from letterwise.training.tracking import VALIDATION, Tracker
 from letterwise.training.unsloth_model import padding_notice, unsloth_model
 
-TrainedRole = Literal["finetuned", "control"]
+ROLE_OF_CONTROL: dict[ControlName, TrainedRole] = {
+    "shuffled": "control",
+    "format_only": "format_only",
+    "random_label": "random_label",
+    "ceiling": "ceiling",
+}
+"""What the adapter of each control is called in files and results."""
+
+NO_PART_OF_TRAINING = ("checkpoint_every", "controls")
+"""Settings of the section `training` that change nothing about how one adapter is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,23 @@ class StepFigures:
 def training_rows(
     role: TrainedRole, rows: Dataset, tokenizer: PreTrainedTokenizerBase, settings: TrainingConfig, seed: int
 ) -> PackedRows:
-    """Pack the training texts of the config `spelling`; for the control with every word's letters shuffled.
+    """Pack the training texts of a role, made from those of the config `spelling`.
 
-    Each text has a row of its own where the attention would not keep them apart.
+    Each text has a row of its own where the attention would not keep them apart. With a curriculum, texts of short
+    words stand before those of long ones.
     """
     listed = rows.to_list()
-    examples = spelling_examples(listed) if role == "finetuned" else shuffled_spelling(listed, seed)
+    if settings.curriculum == "length":
+        listed.sort(key=lambda row: len(row["word"]))
+    examples, kinds = texts_of_role(role, listed, seed)
     texts = tokenized_texts(
-        examples, rows["template"][:], tokenizer, settings.words_per_text, settings.row_length, seed
+        examples,
+        kinds,
+        tokenizer,
+        settings.words_per_text,
+        settings.row_length,
+        seed,
+        settings.loss_on,
     )
     put_into_rows = pack_singly if settings.use_unsloth else pack
     return put_into_rows(texts, settings.row_length, tokenizer.pad_token_id)
@@ -97,16 +115,16 @@ def train(
     """Train an adapter, or go on with one whose training was interrupted.
 
     Writes ``<checkpoints>/<role>/{last,best}`` and lines of ``training_log.jsonl``. The tuned adapter kept as `best`
-    is the one with the highest validation spelling accuracy; the control's is its last, because it is there to have
-    had the same training, not to spell. Several processes divide the rows of each step, and all of them come back with
-    the adapter that one process would have trained; the main one writes.
+    is the one with the highest validation spelling accuracy; that of a control is its last, because it is there to
+    have had the same training, not to spell. Several processes divide the rows of each step, and all of them come back
+    with the adapter that one process would have trained; the main one writes.
 
     Args:
         config: the experiment.
         base: what to adapt.
         tokenizer: of the base.
         rows: training texts, config `spelling`.
-        role: 'finetuned', or 'control' for shuffled letters.
+        role: 'finetuned', or which control.
         evaluate: measures the model on validation words.
         tracker: where figures go beside the log.
         max_steps: stop after this many steps (the learning-rate schedule stays that of the configuration).
@@ -170,17 +188,17 @@ def train(
             if last or progress.step % settings.evaluate_every == 0:
                 _evaluate(role, config.seed, model, evaluate, progress, log, tracker)
                 if role == "finetuned" and progress.best_step == progress.step and processes.is_main():
-                    save_adapter(model, base, folder / BEST)
+                    save_adapter(model, base, folder / BEST, role)
                 patience = settings.early_stopping_patience
                 if role == "finetuned" and patience and progress.evaluations_without_gain >= patience:
                     say(f"Stopped at step {progress.step}: no better spelling for {patience} evaluations.")
                     progress.finished = last = True
-            if last and role == "control":
+            if last and role != "finetuned":
                 progress.best_step = progress.step
                 if processes.is_main():
-                    save_adapter(model, base, folder / BEST)
+                    save_adapter(model, base, folder / BEST, role)
             if last or progress.step % settings.checkpoint_every == 0:
-                save_checkpoint(folder, model, base, optimizer, progress)
+                save_checkpoint(folder, model, base, optimizer, progress, role)
         note_passes(step_function, code, settings, step_seconds)
     return TrainingReport(folder / BEST, progress.step, progress.tokens, progress.seconds, progress.best_step)
 
@@ -201,7 +219,8 @@ def run_identity(config: ExperimentConfig, base: BaseModel, rows: Dataset, role:
     The settings of words and data are part of it, because they determine on what the best adapter is chosen.
     """
     sections = config.model_dump(mode="json", include={"words", "data", "lora", "training", "seed"})
-    sections["training"].pop("checkpoint_every")
+    for name in NO_PART_OF_TRAINING:
+        sections["training"].pop(name)
     texts = fingerprint(rows["text"][:])
     return fingerprint([sections, base.revision, texts, role])
 

@@ -14,7 +14,14 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise import hardware
-from letterwise.adapters import ADAPTER_BASE_FILE, ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter
+from letterwise.adapters import (
+    ADAPTER_BASE_FILE,
+    ADAPTER_WEIGHTS,
+    CALIBRATION_FILE,
+    check_adapter,
+    load_adapter,
+    merged_weights,
+)
 from letterwise.api.schemas import ModelName
 from letterwise.api.settings import ServiceSettings
 from letterwise.engines.engine import Engine
@@ -202,5 +209,5 @@ def _weights(base: BaseModel, adapter: Path | None, device: torch.device, dtype:
     """The model with its adapter merged: merged in float32, so that only the sum is rounded."""
     if adapter is None:
         return load_model(base, device, dtype)
-    merged = load_adapter(load_model(base, device, torch.float32), adapter, base).merge_and_unload()
+    merged = merged_weights(load_adapter(load_model(base, device, torch.float32), adapter, base))
     return in_dtype(merged, dtype).eval()
