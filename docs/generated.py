@@ -29,7 +29,7 @@ from letterwise.results import (
     read_results,
     read_training_log,
 )
-from letterwise.sweep_config import FIXED, Metric, PrunerSection, StudySection
+from letterwise.sweep_config import FIXED, Metric, PrunerSection, StudySection, load_sweep, vary
 from letterwise.tasks.questions import count_question, direct_prompt, position_question, spell_first_prompt
 from letterwise.tasks.spelling import SEPARATORS, SPELLING_TEMPLATES, SpellingExample, spelling_prompt
 from letterwise.tasks.spelling_exercises import EXERCISES
@@ -202,15 +202,19 @@ def fixed_settings() -> str:
 
 
 def study_sweeps() -> str:
-    """The sweeps in configs/study/ with the comment that each begins with, and their variants."""
+    """The sweeps in configs/study/ with the comment that each begins with, their variants, and what these train on."""
     rows = []
     for path in sorted((ROOT / "configs" / "study").glob("*.yaml")):
-        settings = read_settings(path)
-        if "study" in settings:
+        if "study" in read_settings(path):
+            sweep = load_sweep(path)
             comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
             link = f"[`configs/study/{path.name}`](../configs/study/{path.name})"
-            rows.append((link, comment, ", ".join(f"`{name}`" for name in settings["variants"])))
-    return _table(("sweep", "asks", "variants"), rows)
+            tokens = sum(
+                trial.max_steps * trial.batch_size * trial.gradient_accumulation * trial.row_length
+                for trial in (vary(sweep.experiment, overrides).training for overrides in sweep.variants.values())
+            ) * len(sweep.seeds)
+            rows.append((link, comment, ", ".join(f"`{name}`" for name in sweep.variants), f"{tokens / 1e6:.1f} M"))
+    return _table(("sweep", "asks", "variants", "training tokens"), rows)
 
 
 def shipped_sweep() -> str:
