@@ -4,7 +4,8 @@
 #   TORCH_INDEX  one more package index to look for PyTorch in (none); CONTRIBUTING.md says when it helps
 #   CONFIG       the experiment that `make run` runs (configs/quick.yaml)
 #   MODEL        what `make soak` serves (embedded), for MINUTES (10)
-#   ADAPTER      what `make bench-serve` serves (checkpoints/quick/finetuned/best, which `make run` leaves)
+#   ADAPTER      what `make bench-serve` serves and `make bench` evaluates (checkpoints/quick/finetuned/best, which
+#                `make run` leaves)
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -90,10 +91,13 @@ lint: setup ## Check style, types, and that the documents are up to date
 	$(BIN)/mypy
 	$(COG) --check --diff --check-fail-msg="Run 'make docs' and commit the result." $(DOCUMENTS)
 
-bench: setup ## Run the measurements of training, data and evaluation in benchmarks/
+bench: setup ## Measure training, evaluation (ADAPTER= if it is there) and data building, then write docs/performance.md anew
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/evaluation_speed.py $(if $(wildcard $(ADAPTER)),--adapter $(ADAPTER))
 	$(BIN)/python benchmarks/data_building.py
 	$(BIN)/python benchmarks/evaluation_memory.py
+	$(BIN)/python benchmarks/scaling.py
+	$(MAKE) docs
 
 # The engines that letterwise is measured beside; the last takes minutes to compile.
 $(VENV)/.bench: $(VENV)/.package
@@ -112,6 +116,7 @@ soak: setup ## Ten minutes of mixed load with faults against the service (MODEL=
 	$(BIN)/python benchmarks/serve_soak.py --model $(MODEL) --minutes $(MINUTES)
 
 docs: setup ## Write the generated parts of README.md and docs/ anew
+	$(BIN)/python docs/performance_figures.py
 	$(COG) -r $(DOCUMENTS)
 
 deployment: setup ## Write the generated parts of deployment/ anew: dashboards, the operator's rules, overlays' settings

@@ -1,199 +1,206 @@
-"""Training speed on this machine: letterwise's step, eager and compiled, beside transformers.Trainer with peft.
+"""Training speed on this machine: letterwise, eager and compiled, beside transformers.Trainer with peft.
 
-All variants train the same LoRA adapter on the same texts and take turns, so that a change of the machine's speed hits
-all alike. The peer gets batches of like length with dynamic padding, with both of its attention implementations.
-On a GPU it also takes each variant's peak memory. The ceiling is the rate of a large matrix product, measured too, over
-four operations a parameter and token: two forward and two backward, as the frozen base has no gradients of its own.
-Writes benchmarks/results/training_speed.json.
+All train the same LoRA adapter on the same texts. The peer is measured twice, each at the best of several batch sizes:
+as the libraries come, and with every setting of theirs tuned (attention, number type of the adapter, texts of like
+length together, torch.compile of the repeated layers where it works within a time limit); the settings are tuned one
+after the other and all that was tried is recorded. Each variant is a process of its own, with a peak memory of its own,
+and sleeps while another one measures; they take turns, so that a change of the machine's speed hits all alike. What is
+measured is the steady state, tokens of texts a second, without padding.
 
-    python benchmarks/training_speed.py --steps 8 --rounds 2
+The ceiling is the rate of a large matrix product, measured in the same turns, over four operations a parameter and
+token: two forward and two backward, as the frozen base has no gradients of its own. What compiling costs, at first and
+from the kept code, is measured in a cache folder of its own. Writes benchmarks/results/training_speed.json.
+
+    python benchmarks/training_speed.py --rounds 2
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import torch
-from datasets import Dataset
-from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+from turns import Variant, VariantError
 
-from letterwise import hardware
-from letterwise.adapters import add_adapter
-from letterwise.config import ExperimentConfig, LoraSection, TrainingConfig
-from letterwise.data.build import build_data, load_data
-from letterwise.data.packing import IGNORED, tokenize_examples
-from letterwise.data.texts import spelling_examples
+from letterwise.config import DataConfig, ExperimentConfig, TrainingConfig, WordsConfig
+from letterwise.data.build import build_data
 from letterwise.data.word_lists import build_words
 from letterwise.files import write_json
-from letterwise.models import load_model, load_tokenizer, resolve_base
+from letterwise.models import load_tokenizer, resolve_base
 from letterwise.run_environment import describe_environment
-from letterwise.training.state import AdapterOptimizer
-from letterwise.training.step import TrainingStep
-from letterwise.training.train import training_rows
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for what a GPU is still doing; the processor does nothing behind one's back."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def matrix_products_per_second(device: torch.device, dtype: torch.dtype, size: int) -> float:
-    """Floating-point operations a second of a large matrix product: the median of five."""
-    first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    rates = []
-    for _ in range(6):
-        synchronize(device)
-        started = time.perf_counter()
-        first @ second
-        synchronize(device)
-        rates.append(2 * size**3 / (time.perf_counter() - started))
-    return statistics.median(rates[1:])
+EAGER, COMPILED = "letterwise, eager", "letterwise, compiled"
+PLAIN, TUNED = "Trainer + peft, as they come", "Trainer + peft, tuned"
+ATTENTIONS = ("sdpa", "eager")
+ADAPTERS = ("float32", "bfloat16")
+REGIONAL = {"ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
+"""Compiles the repeated layer once, as letterwise does, and not the whole model."""
+Spec = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-model", default="embedded")
-    parser.add_argument("--steps", type=int, default=8, help="timed steps of a variant in each round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=4, help="rows (ours) in a step; the peer gets as many tokens")
+    parser.add_argument("--tokens", type=int, default=4096, help="of a variant in each round, at least")
+    parser.add_argument("--search-tokens", type=int, default=1024, help="for each setting that is tried, at least")
+    parser.add_argument("--rows", type=int, default=4, help="packed rows in a step of ours")
+    parser.add_argument("--batches", type=int, nargs="+", default=[4, 8, 16, 32], help="texts in a step of the peer")
+    parser.add_argument("--compile-limit", type=float, default=240, help="seconds that the peer may take to compile")
+    parser.add_argument("--variant", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.variant:
+        from training_variants import run_variant
 
+        run_variant(options.variant)
+        return
     settings = TrainingConfig(batch_size=options.rows, row_length=128)
     config = ExperimentConfig(run_name="benchmark", base_model=options.base_model, training=settings)
     base = resolve_base(config.base_model)
-    tokenizer = load_tokenizer(base)
-    device = hardware.choose_device()
-    dtype = hardware.choose_dtype(device)
     with tempfile.TemporaryDirectory() as scratch:
-        build_words(config.words, tokenizer, 0, Path(scratch) / "words")
-        build_data(config.data, tokenizer, 0, Path(scratch) / "words", Path(scratch) / "data")
-        texts = load_data(Path(scratch) / "data")[0]["train"].select(range(6000))
-        texts = Dataset.from_dict(texts.to_dict())
+        folder = Path(scratch)
+        tokenizer = load_tokenizer(base)
+        build_words(WordsConfig(), tokenizer, 0, folder / "words")
+        build_data(DataConfig(train_examples=8000), tokenizer, 0, folder / "words", folder / "data")
+        common = {"base": str(base.folder), "data": str(folder / "data"), "settings": settings.model_dump()}
+        bench = _Bench(options, common, folder)
+        found = bench.measure()
+    write_json(RESULTS, {"environment": describe_environment(config, base).model_dump(), **found})
+    print(f"Written to {RESULTS}")
 
-    def ours(compiled: bool) -> Callable[[int], tuple[int, float]]:
-        model = add_adapter(load_model(base, device, dtype), LoraSection(), base)
-        packed = training_rows("finetuned", texts, tokenizer, settings, 0)
-        step = TrainingStep(model, packed, settings, 0, compiled)
-        optimizer = AdapterOptimizer(model, settings)
-        taken = 0
 
-        def run(steps: int) -> tuple[int, float]:
-            nonlocal taken
-            tokens, started = 0, time.perf_counter()
-            for _ in range(steps):
-                tokens += step(taken)[1]
-                optimizer.step(taken)
-                taken += 1
-            synchronize(device)
-            return tokens, time.perf_counter() - started
+class _Bench:
+    """Tries, measures in turns, and sums up."""
 
-        return run
+    def __init__(self, options: argparse.Namespace, common: Spec, scratch: Path) -> None:
+        self.options = options
+        self.common = common
+        self.cache = {"LETTERWISE_CACHE": str(scratch / "cache"), "TORCHINDUCTOR_CACHE_DIR": ""}
+        self.peers_cache = {**REGIONAL, "TORCHINDUCTOR_CACHE_DIR": str(scratch / "peers-cache")}
+        self.tried: list[Spec] = []
 
-    def peer(attention: str) -> Callable[[int], tuple[int, float]]:
-        model = load_model(base, device, dtype)
-        model.set_attn_implementation(attention)
-        model = add_adapter(model, LoraSection(), base)
-        examples = tokenize_examples(tokenizer, spelling_examples(texts.to_list()))
-        mean_tokens = statistics.mean(len(example.input_ids) for example in examples)
-        batch = round(options.rows * settings.row_length / mean_tokens)
-        rows = [
-            {
-                "input_ids": example.input_ids,
-                "labels": [
-                    token if wanted else IGNORED
-                    for token, wanted in zip(example.input_ids, example.wanted, strict=True)
-                ],
-            }
-            for example in examples
-        ]
+    def measure(self) -> dict[str, Any]:
+        """Everything but the environment."""
+        plain = self._best({"stack": "trainer", "batch": batch} for batch in self.options.batches)
+        tuned = self._tuned()
+        first = self._ours(compiled=True)
+        started = {"first": first.ready()}
+        first.stop()
+        makers = {
+            EAGER: lambda: self._ours(compiled=False),
+            COMPILED: lambda: self._ours(compiled=True),
+            PLAIN: lambda: self._start(plain),
+            TUNED: lambda: self._start(tuned),
+        }
+        variants: dict[str, Variant] = {}
+        for name, start in makers.items():  # one after the other: loading computes too
+            variants[name] = start()
+            started[name] = variants[name].ready()
+            self._warm(variants[name])
+        rates: dict[str, list[float]] = {name: [] for name in variants}
+        last: dict[str, dict[str, Any]] = {}
+        ceiling = Variant(Path(__file__), {"stack": "products", **self.common})
+        ceiling.ready()
+        products = []
+        for _ in range(self.options.rounds):
+            products.append(ceiling.ask()["rate"])
+            for name, variant in variants.items():
+                last[name] = variant.ask(tokens=self.options.tokens)
+                rates[name].append(last[name]["tokens"] / last[name]["seconds"])
+                print(f"{name}: {rates[name][-1]:,.0f} tokens/s", flush=True)
+        for variant in (*variants.values(), ceiling):
+            variant.stop()
+        return self._summary(rates, last, products, started, {PLAIN: plain, TUNED: tuned})
 
-        def collate(members: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-            width = max(len(member["input_ids"]) for member in members)
-
-            def padded(key: str, filler: int) -> torch.Tensor:
-                return torch.tensor([member[key] + [filler] * (width - len(member[key])) for member in members])
-
-            ids = padded("input_ids", tokenizer.pad_token_id)
-            lengths = torch.tensor([[len(member["input_ids"])] for member in members])
-            mask = (torch.arange(width)[None] < lengths).long()
-            return {"input_ids": ids, "attention_mask": mask, "labels": padded("labels", IGNORED)}
-
-        def run(steps: int) -> tuple[int, float]:
-            part = rows[: steps * batch]
-            with tempfile.TemporaryDirectory() as scratch:
-                arguments = TrainingArguments(
-                    output_dir=scratch,
-                    per_device_train_batch_size=batch,
-                    max_steps=steps,
-                    learning_rate=settings.learning_rate,
-                    report_to=[],
-                    save_strategy="no",
-                    logging_strategy="no",
-                    disable_tqdm=True,
-                    train_sampling_strategy="group_by_length",
-                    use_cpu=device.type == "cpu",
-                )
-                trainer = Trainer(model=model, args=arguments, train_dataset=part, data_collator=collate)
-                started = time.perf_counter()
-                trainer.train()
-                synchronize(device)
-                return sum(len(row["input_ids"]) for row in part), time.perf_counter() - started
-
-        return run
-
-    variants = {
-        "letterwise, eager": ours(compiled=False),
-        "letterwise, compiled": ours(compiled=True),
-        "transformers.Trainer + peft, SDPA": peer("sdpa"),
-        "transformers.Trainer + peft, eager attention": peer("eager"),
-    }
-    peak: dict[str, float] = {}
-
-    def timed(name: str, steps: int) -> tuple[int, float]:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        tokens, seconds = variants[name](steps)
-        if device.type == "cuda":
-            peak[name] = max(peak.get(name, 0.0), torch.cuda.max_memory_allocated() / 2**30)
-        return tokens, seconds
-
-    first = {name: timed(name, 2)[1] for name in variants}
-    rates: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(options.rounds):
-        for name in variants:
-            tokens, seconds = timed(name, options.steps)
-            rates[name].append(tokens / seconds)
-            print(f"{name}: {tokens / seconds:,.0f} tokens/s", flush=True)
-    products = matrix_products_per_second(device, dtype, 8192 if device.type == "cuda" else 2048)
-    with torch.device("meta"):  # counted without being loaded
-        parameters = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base.folder)).num_parameters()
-    ceiling = products / (4 * parameters)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    write_json(
-        RESULTS,
-        {
-            "environment": describe_environment(config, base).model_dump(),
-            "steps": options.steps,
-            "rows_per_step": options.rows,
+    def _summary(
+        self,
+        rates: dict[str, list[float]],
+        last: dict[str, dict[str, Any]],
+        products: list[float],
+        started: dict[str, dict[str, Any]],
+        peers: dict[str, Spec],
+    ) -> dict[str, Any]:
+        medians = {name: statistics.median(values) for name, values in rates.items()}
+        rate = statistics.median(products)
+        ceiling = rate / (4 * started[PLAIN]["parameters"])
+        best = max(medians[EAGER], medians[COMPILED])
+        seconds_per_step = last[EAGER]["seconds"] / last[EAGER]["steps"]
+        return {
+            "rounds": self.options.rounds,
+            "tokens_in_a_round": self.options.tokens,
+            "rows_per_step": self.options.rows,
             "tokens_per_second": medians,
-            "matrix_product_gflops": products / 1e9,
+            "all_tokens_per_second": rates,
+            "matrix_product_gflops": rate / 1e9,
+            "all_matrix_product_gflops": [value / 1e9 for value in products],
             "ceiling_tokens_per_second": ceiling,
             "share_of_ceiling": {name: value / ceiling for name, value in medians.items()},
-            # With all variants' models loaded; null where it was not measured.
-            "peak_gpu_memory_gib": peak or None,
-            "all_tokens_per_second": rates,
-            "seconds_of_the_first_two_steps": first,
-        },
-    )
-    print(f"Written to {RESULTS}")
+            "ratio_to": {name: best / medians[name] for name in (PLAIN, TUNED)},
+            "peak_rss_mib": {name: figures["peak_rss_mib"] for name, figures in last.items()},
+            "peak_gpu_gib": {name: figures["peak_gpu_gib"] for name, figures in last.items()},
+            "compile_seconds": {
+                "first": started["first"]["seconds_to_start"],
+                "loaded": started[COMPILED]["seconds_to_start"],
+            },
+            "compiled": started[COMPILED]["compiled"],
+            "share_of_a_step_preparing_its_batch": started[EAGER]["preparation_seconds"] / seconds_per_step,
+            "peers": {name: _told(spec) for name, spec in peers.items()},
+            "tried": self.tried,
+        }
+
+    def _tuned(self) -> Spec:
+        """The peer's best settings, each chosen with the ones before it; the last with any batch size."""
+        middle = self.options.batches[len(self.options.batches) // 2]
+        start = {"stack": "trainer", "batch": middle, "by_length": True}
+        chosen = self._best(
+            {**start, "attention": attention, "adapter": adapter} for attention in ATTENTIONS for adapter in ADAPTERS
+        )
+        chosen = self._best({**chosen, "batch": batch} for batch in self.options.batches)
+        return self._best([chosen, {**chosen, "compile": True}])
+
+    def _best(self, specs: Iterable[Spec]) -> Spec:
+        return max(specs, key=self._tried_speed)
+
+    def _tried_speed(self, spec: Spec) -> float:
+        known = next((entry for entry in self.tried if entry["settings"] == _told(spec)), None)
+        if known:
+            return float(known["tokens_per_second"] or 0.0)
+        variant = self._start(spec)
+        limit = self.options.compile_limit if spec.get("compile") else None
+        try:
+            variant.ready()
+            self._warm(variant, limit)
+            found = variant.ask(limit, tokens=self.options.search_tokens)
+            variant.stop()
+            speed, problem = found["tokens"] / found["seconds"], None
+        except VariantError as error:
+            speed, problem = None, str(error)
+        self.tried.append({"settings": _told(spec), "tokens_per_second": speed, "problem": problem})
+        print(f"tried {_told(spec)}: {f'{speed:,.0f} tokens/s' if speed else problem}", flush=True)
+        return speed or 0.0
+
+    def _warm(self, variant: Variant, limit: float | None = None) -> None:
+        """The first steps are slower than those to come; compiled, the first of each of some widths."""
+        variant.ask(limit, tokens=self.options.search_tokens if variant.spec.get("compile") else 1)
+
+    def _start(self, spec: Spec) -> Variant:
+        return Variant(Path(__file__), {**self.common, **spec}, self.peers_cache if spec.get("compile") else None)
+
+    def _ours(self, compiled: bool) -> Variant:
+        settings = {**self.common["settings"], "compile": compiled}
+        return Variant(Path(__file__), {"stack": "letterwise", **self.common, "settings": settings}, self.cache)
+
+
+def _told(spec: Spec) -> Spec:
+    """What of a variant's settings there is to tell."""
+    return {name: value for name, value in spec.items() if name != "stack"}
 
 
 if __name__ == "__main__":

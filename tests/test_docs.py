@@ -13,8 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.image import imread
 from typer.main import get_command
 
 from letterwise.api.app import create_app
@@ -67,8 +69,8 @@ def load(name: str) -> ModuleType:
     return module
 
 
-generated, generated_api, generated_performance, update_results = map(
-    load, ("generated", "generated_api", "generated_performance", "update_results")
+generated, generated_api, generated_performance, performance_figures, update_results = map(
+    load, ("generated", "generated_api", "generated_performance", "performance_figures", "update_results")
 )
 
 
@@ -233,6 +235,90 @@ def test_the_speed_of_the_service_is_shown_once_it_is_measured(tmp_path: Path, m
     assert "| letterwise | letter_count | direct | 32 | 1,234.5 | 10 ms | 20 ms | 30 ms | 0 |" in shown
     assert "6.5 times the requests per second of the plain stack with 32 users, at a p95 of 20 ms" in shown
     assert "Measured on 2026-01-02 on 2 cores of A Processor. Medians of 3 turns of 10 s each." in shown
+
+
+def write_speeds(folder: Path) -> None:
+    """What the benchmarks of training and evaluation write, as far as the documents show it."""
+    environment = {"created": "2026-01-02T03:04:05+00:00", "cpu": "A Processor", "cores": 2}
+    ours, plain, tuned = "letterwise, compiled", "Trainer + peft, as they come", "Trainer + peft, tuned"
+    best = {"batch": 16, "by_length": True, "attention": "eager", "adapter": "bfloat16"}
+    training = {
+        "rounds": 2,
+        "tokens_per_second": {ours: 480.4, plain: 120.1, tuned: 160.1},
+        "ceiling_tokens_per_second": 600.0,
+        "matrix_product_gflops": 322.8,
+        "share_of_ceiling": {ours: 0.8, plain: 0.2, tuned: 0.267},
+        "ratio_to": {plain: 4.0, tuned: 3.0},
+        "peak_rss_mib": {ours: 1536.0, plain: 1024.0, tuned: 1024.0},
+        "compile_seconds": {"first": 35.4, "loaded": 8.6},
+        "share_of_a_step_preparing_its_batch": 0.0004,
+        "peers": {plain: {"batch": 8}, tuned: best},
+        "tried": [
+            {"settings": {"batch": 8}, "problem": None},
+            {"settings": best, "problem": None},
+            {"settings": {**best, "compile": True}, "problem": "no answer within 240 s"},
+        ],
+    }
+    evaluation = {
+        "sample_words": 250,
+        "sample_answers": 1750,
+        "sample_questions_scored": 500,
+        "sample_seconds": {"letterwise": 60.0, "letterwise scores": 10.0, "generate": 270.0, "lm_eval": 35.0},
+        "peak_rss_mib": {"letterwise": 1024.0, "letterwise scores": 1024.0, "generate": 1536.0, "lm_eval": 2048.0},
+        "batches": {"generate": 16, "lm_eval": 32},
+        "by_words": [
+            {"words": 125, "answers": 875, "seconds": 30.0},
+            {"words": 1000, "answers": 7000, "seconds": 239.6},
+        ],
+        "agreement": {"bfloat16": {"equal": 1700, "n": 1750}, "float32": {"equal": 350, "n": 350}},
+        "scores_agree_with_lm_eval": {"equal": 490, "n": 500},
+    }
+    scaling = {
+        "training_by_rows": [{"rows": rows, "tokens_per_second": 300.0, "peak_rss_mib": 900.0} for rows in (1, 2)],
+        "training_by_processes": [{"processes": count, "tokens_per_second": 300.0} for count in (1, 2)],
+        "evaluation_by_processes": [{"processes": count, "seconds_per_word": 0.3} for count in (1, 2)],
+    }
+    for name, found in (("training_speed", training), ("evaluation_speed", evaluation), ("scaling", scaling)):
+        write_json(folder / f"{name}.json", {"environment": environment, **found})
+
+
+def test_speeds_are_shown_once_they_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated_performance, "RESULTS", tmp_path)
+    monkeypatch.setattr(generated_performance, "FIGURES", tmp_path / "figures")
+    blocks = ("training", "evaluation", "growth_of_data")
+    assert [getattr(generated_performance, block)() for block in blocks] == ["", "", ""]
+    assert performance_figures.draw(tmp_path, tmp_path / "figures") == []
+    write_speeds(tmp_path)
+    drawn = performance_figures.draw(tmp_path, tmp_path / "figures")
+    assert [path.name for path in drawn] == ["training.png", "evaluation.png"]
+    training, evaluation, growth = (getattr(generated_performance, block)() for block in blocks)
+    assert "| letterwise, compiled | 480 | 80% | 1.5 GiB |" in training
+    assert (
+        "letterwise trains 4.0 times the tokens a second of Trainer + peft, as they come (batches of 8) and 3.0 "
+        "times the tokens a second of Trainer + peft, tuned (batches of 16, texts of like length together, attention "
+        "eager, adapter in bfloat16). Each peer has the best of 8 or 16 texts in a batch; the tuned one the best of "
+        "3 settings that were tried, of which batches of 16, texts of like length together, compiled, attention "
+        "eager, adapter in bfloat16 did not finish in time. The ceiling is 600 tokens/s, from 323 GFLOP/s. Compiling "
+        "takes 35 s at first and 9 s from the kept code. Making a batch ready takes 0.04% of a step."
+    ) in training
+    everything = (
+        "| everything | 1,750 | 60 s, 1.0 GiB | a loop around `generate`, batches of 16 | 270 s, 1.5 GiB | 4.5 |"
+    )
+    assert everything in evaluation
+    assert "All 1,000 words, 7,000 answers, take letterwise 240 s." in evaluation
+    assert "on 1,700 of 1,750 in bfloat16; 350 of 350 in float32, and those of the harness on 490 of 500" in evaluation
+    assert "(figures/training.png)" in training
+    assert "(figures/evaluation.png)" in evaluation
+    assert growth == "", "data building is not recorded here"
+
+
+def test_figures_of_speed_are_those_of_the_recorded_files(tmp_path: Path) -> None:
+    drawn = performance_figures.draw(performance_figures.RESULTS, tmp_path)
+    kept = sorted(performance_figures.FIGURES.glob("*.png"))
+    assert [path.name for path in kept] == sorted(path.name for path in drawn), "run `make docs`"
+    for path in kept:
+        assert path.stat().st_size < 100_000
+        assert np.array_equal(imread(path), imread(tmp_path / path.name)), f"{path.name} is old: run `make docs`"
 
 
 def test_json_is_broken_only_where_it_does_not_fit_into_a_line() -> None:
