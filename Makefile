@@ -4,6 +4,7 @@
 #   TORCH_INDEX  one more package index to look for PyTorch in (none); CONTRIBUTING.md says when it helps
 #   CONFIG       the experiment that `make run` runs (configs/quick.yaml)
 #   MODEL        what `make soak` serves (embedded), for MINUTES (10)
+#   WORKERS      how many processes run the tests (2)
 #   ADAPTER      what `make bench-serve` serves and `make bench` evaluates (checkpoints/quick/finetuned/best, which
 #                `make run` leaves)
 
@@ -12,6 +13,7 @@ TORCH_INDEX ?=
 CONFIG ?= configs/quick.yaml
 MODEL ?= embedded
 MINUTES ?= 10
+WORKERS ?= 2
 ADAPTER ?= checkpoints/quick/finetuned/best
 
 SHELL := bash
@@ -26,13 +28,15 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 TORCH := $(shell grep '^torch==' requirements.txt)
 # By itself and first, so that nothing else is looked for in the extra index.
 INSTALL_TORCH = install -qq $(addprefix --extra-index-url ,$(TORCH_INDEX)) $(TORCH)
+# A file of tests stays in one process, and with it what its tests share.
+SIDE_BY_SIDE = $(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile
 # Without local versions (+cpu) and the GPU libraries, which PyTorch chooses for each machine.
 FREEZE = $(LOCK)/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed -E '/^(nvidia|cuda|triton)/d; s/\+.*//'
 # Help texts inside the documents are as wide as the terminal, so the terminal is fixed.
 COG = COLUMNS=100 NO_COLOR=1 TERM=dumb $(BIN)/cog --verbosity=1
 DOCUMENTS := $(wildcard README.md docs/*.md)
 
-.PHONY: help setup run test test-fast test-tools monitoring-test image-test lint bench bench-serve soak docs deployment lock clean
+.PHONY: help setup run test test-fast test-tools image-tools monitoring-test image-test lint bench bench-serve soak docs deployment lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,27 +67,38 @@ run: setup ## Run the experiment: train, evaluate and print the table (CONFIG=co
 	$(BIN)/letterwise run --config $(CONFIG)
 
 test: lint test-tools ## Run every check: style, types, documents and all tests, the slow ones too
-	$(BIN)/pytest -ra --durations=10
+	$(if $(CAN_INSTALL),TEST_PROGRAMS=required) $(SIDE_BY_SIDE) -ra --durations=10
 
-# Debian package and the program in it, for each that some tests need; elsewhere these tests are skipped, and say so.
-# RUNLEVEL keeps Debian from starting Prometheus and its kin as services.
+# Debian package and the program in it, for each that some tests need. Where they can be installed, a test that lacks one
+# fails; elsewhere it is skipped, and says so.
 TEST_TOOLS := chromium:chromium poppler-utils:pdftotext prometheus:promtool prometheus-alertmanager:amtool \
-  prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose
+  prometheus-node-exporter:prometheus-node-exporter docker-compose:docker-compose kubernetes-client:kubectl \
+  curl:curl openssl:openssl
+IMAGE_TOOLS := buildah:buildah debootstrap:debootstrap
+CAN_INSTALL := $(shell [ "$$(id -u)" = 0 ] && command -v apt-get)
 
 test-tools: ## Install the programs that some tests need, where this is root on Debian or Ubuntu
-	@missing=; for tool in $(TEST_TOOLS); do command -v "$${tool#*:}" >/dev/null || missing="$$missing $${tool%:*}"; done; \
-	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends \
-	  $$missing fonts-dejavu-core >/dev/null; fi
+	$(call install_tools,$(TEST_TOOLS))
+
+image-tools:
+	$(call install_tools,$(IMAGE_TOOLS))
+
+# RUNLEVEL keeps Debian from starting Prometheus and its kin as services.
+define install_tools
+@missing=; for tool in $(1); do command -v "$${tool#*:}" >/dev/null || missing="$$missing $${tool%:*}"; done; \
+if [ -n "$$missing" ] && [ -n "$(CAN_INSTALL)" ]; then \
+  apt-get update -qq; export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive; for package in $$missing fonts-dejavu-core; do \
+  apt-get install -yqq --no-install-recommends $$package >/dev/null || echo "$$package cannot be installed here."; done; fi
+endef
 
 test-fast: setup ## Run the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(SIDE_BY_SIDE) -m "not slow"
 
-monitoring-test: setup test-tools ## Break a watched service in each way, and see each alert fire, arrive once and resolve
-	MONITORING_TEST=1 $(BIN)/pytest -s tests/deployment/test_monitoring.py
+monitoring-test: setup test-tools ## Break a watched service in several ways; see alerts fire, arrive once, resolve
+	MONITORING_TEST=1 TEST_PROGRAMS=required $(BIN)/pytest -s tests/deployment/test_monitoring.py tests/deployment/test_faults.py
 
-image-test: setup ## Build the image with buildah and ask it a question (root on Debian; buildah, debootstrap)
-	IMAGE_TEST=1 $(BIN)/pytest -ra tests/deployment/test_image.py
+image-test: setup image-tools ## Build the image with buildah and ask it a question (root on Debian; buildah, debootstrap)
+	IMAGE_TEST=1 TEST_PROGRAMS=required $(BIN)/pytest -ra tests/deployment/test_image.py
 
 lint: setup ## Check style, types, and that the documents are up to date
 	$(BIN)/ruff check

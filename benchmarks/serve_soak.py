@@ -1,14 +1,15 @@
 """Minutes of mixed load with faults: nothing is lost, nothing is answered wrongly, nothing grows.
 
 Starts the service as a process and asks all routes in all modes from many clients, rightly and wrongly, while others
-misbehave: slow, cut off, too large, not HTTP. Meanwhile the model is replaced by SIGHUP again and again, and halfway
-the service is stopped by SIGTERM under load and started anew. It ends with 1 and says why unless
+misbehave: slow, cut off, too large, not HTTP. Whoever is told to come back later does so after the time that the answer
+says, but for an eighth of the clients, which ask on at once. Meanwhile the model is replaced by SIGHUP again and again,
+and halfway the service is stopped by SIGTERM under load and started anew. It ends with 1 and says why unless
 
 - every answer has a status that its request may get, the form that the API describes, and its request id;
 - no request that the service had accepted before SIGTERM is lost, and it exits with 0;
 - a misbehaving client is rid of in time, and gets no 5xx but 503;
-- memory is flat: the median of the last quarter of a life is within 5% (and 20 MiB) of its second quarter's (measured
-  on lives of two minutes or more).
+- memory is flat: while no other model is being loaded, the median of the last quarter of a life is within 5% (and
+  20 MiB) of its second quarter's (measured on lives of two minutes or more).
 
 Writes benchmarks/results/serve_soak.json and, if something went wrong, the service's log beside it.
 
@@ -23,7 +24,6 @@ import json
 import random
 import secrets
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
-import psutil
 from support.faults import ENDS_WITHIN_SECONDS, Faults
+from support.memory import MemoryWatch, memory_report
 from support.service import HOST, Service, free_port, start_service
 from support.traffic import Ask, Traffic, wrong
 
@@ -50,11 +50,11 @@ MAX_REQUESTS = 500_000
 MAX_BATCH_SIZE = 32
 MAX_BODY_BYTES = 16_384
 TIMEOUT_SECONDS = 5
+IMPATIENT = 8
+"""Of so many clients, one does not wait where it is told to."""
 SETTLED_SECONDS = 0.25
 """A request whose last byte was sent so long before SIGTERM was accepted by the service. One sent just then may find
 its connection closed, as on any HTTP/1.1 server that stops; clients repeat it."""
-FLAT_SHARE, FLAT_BYTES = 0.05, 20 * 2**20
-MEASURED_LIFE_SECONDS = 120
 
 
 @dataclass
@@ -70,8 +70,8 @@ class Outcome:
     """Requests that met the closing of their connection, or of the port, at or after SIGTERM."""
     in_flight_at_sigterm: int = 0
     reloads: int = 0
-    memory: list[list[tuple[float, int]]] = field(default_factory=list)
-    """For each life of the service: seconds since it was ready, and its resident set size in bytes."""
+    memory: list[MemoryWatch] = field(default_factory=list)
+    """One for each life of the service."""
 
 
 class Soak:
@@ -136,6 +136,7 @@ class Soak:
                 await self._restart()
             elif self.going:
                 self.service.process.send_signal(signal.SIGHUP)
+                self.outcome.memory[-1].reload()
                 self.outcome.reloads += 1
 
     async def _restart(self) -> None:
@@ -153,10 +154,12 @@ class Soak:
         limits = httpx.Limits(keepalive_expiry=2)  # sooner than the service closes an idle connection
         async with httpx.AsyncClient(base_url=self.service.url, timeout=60, limits=limits) as client:
             while self.going:
-                await self._ask(client, traffic.next())
-                await asyncio.sleep(traffic.random.uniform(0, 0.05))
+                wait = await self._ask(client, traffic.next())
+                told = 0.0 if number % IMPATIENT == 0 else wait * traffic.random.uniform(1, 1.5)
+                await asyncio.sleep(told + traffic.random.uniform(0, 0.05))
 
-    async def _ask(self, client: httpx.AsyncClient, ask: Ask) -> None:
+    async def _ask(self, client: httpx.AsyncClient, ask: Ask) -> float:
+        """Ask, and note what came of it; returns after how many seconds the service wants to be asked again."""
         request_id = secrets.token_hex(8)
         key = {"Authorization": f"Bearer {self.key}"} if ask.keyed else {}
         headers = {**key, **ask.headers, "X-Request-ID": request_id}
@@ -176,14 +179,14 @@ class Soak:
             )
         except httpx.TransportError as error:
             self._unanswered(ask, sent, error)
-            await asyncio.sleep(0.2)
-            return
+            return 0.2
         finally:
             self.in_flight.discard(request_id)
         self.outcome.statuses[ask.name][str(response.status_code)] += 1
         problem = wrong(ask, response.status_code, response.headers, response.content, request_id)
         if problem and len(self.outcome.problems) < 100:
             self.outcome.problems.append(problem)
+        return float(response.headers.get("Retry-After", 0))
 
     def _unanswered(self, ask: Ask, sent: float, error: httpx.TransportError) -> None:
         if self.away and sent >= self.stopped_at - SETTLED_SECONDS:
@@ -216,42 +219,17 @@ class Soak:
             await asyncio.sleep(0.05)
 
     async def _watch_memory(self) -> None:
-        lives: dict[int, list[tuple[float, int]]] = {}
-        began: dict[int, float] = {}
         while self.going:
-            process = self.service.process
-            if not self.away and process.poll() is None:
-                since = began.setdefault(process.pid, time.monotonic())
-                try:
-                    size = psutil.Process(process.pid).memory_info().rss
-                except psutil.Error:
-                    continue
-                lives.setdefault(process.pid, []).append((time.monotonic() - since, size))
+            if not self.away and self.service.process.poll() is None:
+                if not self.outcome.memory or self.outcome.memory[-1].pid != self.service.process.pid:
+                    self.outcome.memory.append(MemoryWatch(self.service.log, self.service.process.pid))
+                self.outcome.memory[-1].sample()
             await asyncio.sleep(0.5)
-        self.outcome.memory = list(lives.values())
 
 
 async def _within(work: Awaitable[str], seconds: float) -> str:
     async with asyncio.timeout(seconds):
         return await work
-
-
-def memory_report(life: list[tuple[float, int]]) -> dict[str, Any]:
-    """How the resident set of one life went; in MiB."""
-    mib = [size / 2**20 for _, size in life]
-    report: dict[str, Any] = {"seconds": round(life[-1][0], 1), "max": round(max(mib), 1), "samples": len(mib)}
-    if len(life) >= 8:
-        quarter = len(mib) // 4
-        second, last = statistics.median(mib[quarter : 2 * quarter]), statistics.median(mib[-quarter:])
-        times, later = zip(*[(seconds / 60, size / 2**20) for seconds, size in life[quarter:]], strict=True)
-        report |= {
-            "second_quarter": round(second, 1),
-            "last_quarter": round(last, 1),
-            "slope_per_minute": round(statistics.linear_regression(times, later).slope, 2),
-        }
-        if life[-1][0] >= MEASURED_LIFE_SECONDS:
-            report["flat"] = last - second <= max(FLAT_SHARE * second, FLAT_BYTES / 2**20)
-    return report
 
 
 def main() -> None:
@@ -275,7 +253,7 @@ def main() -> None:
         outcome.problems.append("The key is in the logs.")
     if "Traceback" in log:
         outcome.problems.append("The log has a stack trace.")
-    memory = [memory_report(life) for life in outcome.memory if life]
+    memory = [memory_report(life.samples) for life in outcome.memory if life.samples]
     outcome.problems += ["Memory grew." for report in memory if report.get("flat") is False]
     environment = describe_environment(ExperimentConfig(run_name="soak"), resolve_base("embedded"))
     report = {

@@ -54,8 +54,9 @@ def recorded_on() -> str:
 
 def start(number: int) -> str:
     """The command that starts the service of the examples that follow."""
-    variables = recording().services[number].environment
-    return f"```sh\n{' '.join(f'{name}={value}' for name, value in variables.items())} letterwise serve\n```"
+    service = recording().services[number]
+    variables = " ".join(f"{name}={value}" for name, value in service.environment.items())
+    return f"```sh\n{variables} {service.command}\n```"
 
 
 def example(*names: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks" / "results" / "serve.json"
 """Written by the benchmark of the service: `date`, `environment` with `cpu` and `cores`, and `rows`, each with
 `stack`, `users`, `requests_per_second` and texts that say what was asked."""
+ALERT_TIMES = ROOT / "benchmarks" / "results" / "monitoring_alerts.json"
+"""Written by `make monitoring-test`."""
 NOT_MEASURED = "The speed of the service is not measured yet, so there is no sizing table."
 MONITORING = ROOT / "deployment" / "monitoring"
 UTILISATION = 0.7
@@ -76,14 +78,47 @@ def _full_name(family: Metric) -> str:
 def alerts() -> str:
     """Every alert, with how long it waits and how bad it is."""
     rows = []
+    for rule in _alert_rules():
+        name, labels = rule["alert"], rule["labels"]
+        task = "spelling, position_count" if "{{" in labels["task"] else labels["task"]
+        link = f"[{name}](#{name.lower()})"
+        rows.append((link, labels["severity"], task, rule["for"], _plain(rule["annotations"]["description"])))
+    return _table(("alert", "severity", "task", "after", "when"), rows)
+
+
+def alert_times() -> str:
+    """When each alert that was provoked reached its receivers, and which alerts were not."""
+    if not ALERT_TIMES.is_file():
+        return "The times have not been recorded yet."
+    measured = read_json(ALERT_TIMES)
+    rows, environment, hurry = measured["rows"], measured["environment"], measured["hurry"]
+    table = []
+    for row in rows:
+        task = f" ({row['task']})" if row["task"] else ""
+        over = "–" if row["over_after_seconds"] is None else f"{row['over_after_seconds']:.1f} s"
+        told = f"{row['told_after_seconds']:.1f} s"
+        table.append((row["fault"], f"{row['alert']}{task}", ", ".join(row["receivers"]), told, over))
+    provoked, all_of_them = {row["alert"] for row in rows}, [rule["alert"] for rule in _alert_rules()]
+    left = [name for name in all_of_them if name not in provoked]
+    header = ("what was broken", "alert", "told", "after", "all-clear")
+    where = f"{environment['cores']} cores of {environment['cpu']}"
+    return (
+        f"{_table(header, table)}\n\nMeasured on {environment['created'][:10]} on {where}, with a look every "
+        f"{hurry['look_seconds']} s, {hurry['for_seconds']} s for each rule's waiting time, {hurry['range_seconds']} s "
+        "for the minutes and hours that rates and averages are taken over, and "
+        f"{hurry['offset_seconds']} s for a day. In production the rules wait longer, so each alert comes later by the "
+        "difference. The all-clear counts from the moment at which the fault was mended; the fall of the correlation "
+        "is over by itself, once it has been low for as long as it is compared with.\n\n"
+        f"Provoked were {len(provoked)} of {len(all_of_them)} alerts; {', '.join(left) or 'none'} "
+        f"{'is' if len(left) == 1 else 'are'} tested by promtool alone."
+    )
+
+
+def _alert_rules() -> Iterator[dict[str, Any]]:
+    """Every alert, by the names of their files."""
     for path in sorted((MONITORING / "alerts").glob("*.yml")):
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            for rule in group["rules"]:
-                name, labels = rule["alert"], rule["labels"]
-                task = "spelling, position_count" if "{{" in labels["task"] else labels["task"]
-                link = f"[{name}](#{name.lower()})"
-                rows.append((link, labels["severity"], task, rule["for"], _plain(rule["annotations"]["description"])))
-    return _table(("alert", "severity", "task", "after", "when"), rows)
+            yield from group["rules"]
 
 
 def _plain(text: str) -> str:
@@ -94,12 +129,14 @@ def _plain(text: str) -> str:
 
 
 def dashboards() -> str:
-    """Every panel of every dashboard."""
+    """A picture and every panel of every dashboard."""
     lines = []
     for path in sorted((MONITORING / "grafana" / "dashboards").glob("*.json")):
         dashboard: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         rows = [(panel["title"], panel["description"]) for panel in dashboard["panels"]]
-        lines += [f"### {dashboard['title']}", "", dashboard["description"], "", _table(("panel", "shows"), rows), ""]
+        picture = f"![The dashboard {dashboard['title']} with all its panels](dashboards/{path.stem}.png)"
+        lines += [f"### {dashboard['title']}", "", dashboard["description"], "", picture, ""]
+        lines += [_table(("panel", "shows"), rows), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -106,7 +106,7 @@ def soak() -> str:
         return NOT_MEASURED
     lives = "; ".join(
         f"{life['last_quarter'] / 1024:.1f} GiB in the last quarter of {life['seconds'] / 60:.0f} minutes "
-        f"({life['second_quarter'] / 1024:.1f} in the second), {life['max'] / 1024:.1f} at most, "
+        f"({life['second_quarter'] / 1024:.1f} in the second), {life['max'] / 1024:.1f} at most, loading included, "
         f"{'flat' if life['flat'] else 'NOT flat'}"
         for life in measured["memory_mib"]
         if life.get("flat") is not None
@@ -115,7 +115,8 @@ def soak() -> str:
         f"{measured['minutes']:g} minutes, {measured['clients']} clients, {measured['requests']:,} requests, "
         f"{measured['reloads']} reloads: {measured['lost']} answers lost, "
         f"{measured['in_flight_at_sigterm']} requests in flight when the service was told to stop, "
-        f"{len(measured['problems'])} problems. Memory: {lives or 'not told by so short a run'}. {_where(measured)}"
+        f"{len(measured['problems'])} problems. Memory while no model was being loaded: "
+        f"{lives or 'not told by so short a run'}. {_where(measured)}"
     )
 
 
@@ -194,6 +195,29 @@ def data_building() -> str:
         f"{measured['rows'][0]['peak_mib_before']:,.0f} MiB are "
         f"the libraries. Medians of {measured['rounds']} rounds. {_where(measured)}"
     )
+
+
+def harness_agreement() -> str:
+    """The evaluation harness beside our own evaluation on the same questions; nothing where that was not recorded."""
+    measured = _recorded("harness_agreement")
+    if measured is None:
+        return ""
+    tasks = measured["tasks"]
+    rows = [
+        (kind, f"{found['n']:,}", f"{found['ours']:.1%}", f"{found['harness']:.1%}", str(len(found["differing"])))
+        for kind, found in tasks.items()
+    ]
+    asked = sum(found["n"] for found in tasks.values())
+    gaps = [max(two) - min(two) for found in tasks.values() for two in (d["our_two_best"] for d in found["differing"])]
+    differing = (
+        f"Of {asked:,} answers {len(gaps)} differ; there the two best candidates are at most {max(gaps):.2g} apart in "
+        "probability, which is within the rounding of sums in another order."
+        if gaps
+        else f"All {asked:,} answers are the same."
+    )
+    what = f"{measured['model']} with the adapter {measured['adapter']}" if measured["adapter"] else measured["model"]
+    header = ("task", "questions", "our evaluation", f"harness {measured['lm_eval']}", "answers that differ")
+    return f"{_table(header, rows)}\n\n{differing} Asked was {what}, in float32. {_where(measured)}\n"
 
 
 def training() -> str:

@@ -2,31 +2,28 @@
 
     python docs/record_api_examples.py
 
-The model is the bare base model, so that anyone can repeat it without a training; it is often wrong. After it, run
-`make docs`. Knows what to ask; what is answered is written down as it comes.
+The model is the bare base model, so that anyone can repeat it without a training; it is often wrong. For failures it is
+one that is faulty on purpose. After it, run `make docs`. Knows what to ask; what is answered is written down as it
+comes.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import torch
+from example_services import PATIENCE, refused, running, send, wait_for
 
 from letterwise import __version__, hardware
 from letterwise.api.examples import RECORDING, Exchange, Recording, ServiceExchanges
-from letterwise.api.settings import ServiceSettings
+from letterwise.api.utils.connections import MAX_HEAD_BYTES
 from letterwise.files import write_json
 
 SPELL = "/api/spelling/predict"
@@ -34,15 +31,12 @@ CHECK = "/api/spelling/check"
 COUNT = "/api/position_count/letter_count"
 POSITION = "/api/position_count/letter_position"
 KEY = "example-key"
+SERVE = "letterwise serve"
 LIMITS = ("RateLimit-Policy", "RateLimit")
 SHOWN_METRICS = re.compile(r"(?:# (?:HELP|TYPE) )?letterwise_(?:model_info|ready|answers_total)[ {].*")
 """Lines of the Prometheus text that are kept: all of them would fill pages."""
 PROBES = 5
 """Canary probes to wait for, so that there are live figures to show."""
-PATIENT = {"LOG_LEVEL": "error", "REQUEST_TIMEOUT_SECONDS": "120", "MAX_QUEUE_MS": "60000"}
-"""For machines that are busy otherwise; no answer depends on it."""
-PATIENCE = 300
-"""Seconds that a service may take to become ready."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +122,25 @@ OPEN_ASKS = [
     Ask("no_base", "A model that is not loaded", "POST", SPELL, {"text": "window", "model": "base"}, status=400),
     Ask("no_path", "A path that there is not", "GET", "/api/spelling", status=404),
     Ask("no_method", "A method that the path does not take", "GET", COUNT, keep=("Allow",), status=405),
+    Ask("not_http", "A method that HTTP does not know", "HELLO", "/health", keep=("Connection",), status=400),
+    Ask(
+        "slow_head",
+        "Headers that do not end",
+        "GET",
+        "/health",
+        headers={"Host": "localhost"},
+        keep=("Connection",),
+        status=408,
+    ),
+    Ask(
+        "large_head",
+        "Headers that are too large",
+        "GET",
+        "/health",
+        headers={"X-Large": f"<{MAX_HEAD_BYTES} times x>"},
+        keep=("Connection",),
+        status=431,
+    ),
 ]
 GUARDED_SERVICE = {
     "MODEL_PATH": "embedded",
@@ -154,40 +167,31 @@ GUARDED_ASKS = [
         status=413,
     ),
 ]
-
-
-@contextmanager
-def running(environment: Mapping[str, str]) -> Iterator[httpx2.Client]:
-    """Start a service with these variables and no other ones of its own; it is alive, but may still be loading."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    own = {name.upper() for name in ServiceSettings.model_fields}
-    variables = {name: value for name, value in os.environ.items() if name not in own}
-    command = [sys.executable, "-m", "letterwise", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, env=variables | PATIENT | dict(environment))
-    try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_for(client, "/health", process)
-            yield client
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def wait_for(client: httpx2.Client, path: str, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Ask until the answer is 200."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if process and process.poll() is not None:
-            raise SystemExit("The service ended; see above.")
-        try:
-            if client.get(path).status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
-    raise SystemExit(f"{path} did not become 200 within {PATIENCE} s.")
+FAULTY_SERVICE = {
+    "TASK_TYPE": "position_count",
+    "REQUEST_TIMEOUT_SECONDS": "1",
+    "MAX_BATCH_SIZE": "1",
+    "QUEUE_SIZE": "1",
+}
+RETRY = ("Retry-After",)
+FAULTY_ASKS = [
+    Ask("failed", "A model that breaks down", "POST", COUNT, {"word": "crash", "letter": "c"}, status=500),
+    Ask("timeout", "A model that is slow", "POST", COUNT, {"word": "slow", "letter": "o"}, keep=RETRY, status=503),
+    Ask(
+        "overloaded",
+        "One of three such requests at once",
+        "POST",
+        COUNT,
+        {"word": "slow", "letter": "w"},
+        keep=RETRY,
+        status=503,
+    ),
+]
+SERVICES = (
+    (OPEN_SERVICE, SERVE, OPEN_ASKS),
+    (GUARDED_SERVICE, SERVE, GUARDED_ASKS),
+    (FAULTY_SERVICE, "uvicorn --app-dir docs --factory faulty_service:create_app", FAULTY_ASKS),
+)
 
 
 def wait_for_canary(client: httpx2.Client) -> None:
@@ -207,7 +211,11 @@ def record(client: httpx2.Client, ask: Ask) -> Exchange:
     headers = {**({"Content-Type": "application/json"} if ask.body is not None else {}), **ask.headers}
     if ask.wait:
         wait_for(client, "/ready")
-    response = client.request(ask.method, ask.path, headers=headers, json=ask.body)
+    body = "" if ask.body is None else json.dumps(ask.body)
+    if ask.name == "overloaded":
+        response = refused(client, ask.method, ask.path, headers, body)
+    else:
+        response = send(client, ask.method, ask.path, headers, body, ends=ask.status != 408)
     if response.status_code != ask.status:
         raise SystemExit(f"{ask.name}: {response.status_code} instead of {ask.status}: {response.text}")
     if response.headers["Content-Type"].startswith("application/json"):
@@ -230,10 +238,10 @@ def record(client: httpx2.Client, ask: Ask) -> Exchange:
 def main() -> None:
     """Record everything."""
     services = []
-    for environment, asks in ((OPEN_SERVICE, OPEN_ASKS), (GUARDED_SERVICE, GUARDED_ASKS)):
-        with running(environment) as client:
+    for environment, command, asks in SERVICES:
+        with running(environment, command) as client:
             exchanges = [record(client, ask) for ask in asks]
-        services.append(ServiceExchanges(environment=environment, exchanges=exchanges))
+        services.append(ServiceExchanges(environment=environment, command=command, exchanges=exchanges))
     recorded = Recording(
         date=datetime.now(UTC).date().isoformat(),
         version=__version__,

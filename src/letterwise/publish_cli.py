@@ -44,6 +44,10 @@ PublicOption = Annotated[
 MessageOption = Annotated[str, typer.Option("--message", help="First line of the commit.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Make the folder, list its files, upload nothing.")]
 MergedOption = Annotated[bool, typer.Option("--merged", help="Also publish the stand-alone model, in merged/.")]
+SourceOption = Annotated[
+    str | None,
+    typer.Option("--source-url", help="Where pip gets letterwise, such as git+https://…; the card says so."),
+]
 DEFAULT_CONFIG = Path("configs/experiment_config.yaml")
 DEFAULT_MESSAGE = "Publish with letterwise"
 
@@ -63,6 +67,7 @@ class _Order:
     public: bool = False
     message: str = DEFAULT_MESSAGE
     dry_run: bool = False
+    source_url: str | None = None
     terminal: Terminal = field(default_factory=Terminal)
 
 
@@ -97,6 +102,7 @@ def model(
     merged: MergedOption = False,
     to: ToOption = None,
     license_id: LicenseOption = None,
+    source_url: SourceOption = None,
     tag: TagOption = None,
     public: PublicOption = False,
     message: MessageOption = DEFAULT_MESSAGE,
@@ -106,9 +112,11 @@ def model(
 
     The token comes from HF_TOKEN or from `hf auth login`. Exit code 1: what arrived is not what was measured.
     """
-    _check_names({"--repo-id": repo_id, "--dataset-id": dataset_id})
+    _check_names({"--repo-id": repo_id, "--dataset-id": dataset_id}, source_url)
     run = _open(config, run_name)
-    order = _Order("model", run, repo_id, to, dataset_id, merged, license_id, tag or (), public, message, dry_run)
+    order = _Order(
+        *("model", run, repo_id, to, dataset_id, merged, license_id, tag or (), public, message, dry_run, source_url)
+    )
     _finish([_carry_out(order)])
 
 
@@ -144,6 +152,7 @@ def both(
     run_name: NameOption = None,
     merged: MergedOption = False,
     license_id: LicenseOption = None,
+    source_url: SourceOption = None,
     tag: TagOption = None,
     public: PublicOption = False,
     message: MessageOption = DEFAULT_MESSAGE,
@@ -152,12 +161,14 @@ def both(
 
     `--license` is the model's; the data stays under the licences of its sources. Exit code 1 as of the single commands.
     """
-    _check_names({"--repo-id": repo_id, "--dataset-id": dataset_id})
+    _check_names({"--repo-id": repo_id, "--dataset-id": dataset_id}, source_url)
     run = _open(config, run_name)
     run.check(merged, license_id)  # before anything is uploaded
     tags = tag or ()
     data_done = _carry_out(_Order("dataset", run, dataset_id, tags=tags, public=public, message=message))
-    order = _Order("model", run, repo_id, None, dataset_id, merged, license_id, tags, public, message)
+    order = _Order(
+        "model", run, repo_id, None, dataset_id, merged, license_id, tags, public, message, False, source_url
+    )
     _finish([data_done, _carry_out(order)])
 
 
@@ -195,11 +206,12 @@ def verify_(
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-def _check_names(names: dict[str, str | None]) -> None:
-    from letterwise.publication import check_repo_id
+def _check_names(names: dict[str, str | None], source_url: str | None = None) -> None:
+    from letterwise.publication import check_repo_id, check_source_url
 
     for option, name in names.items():
         check_repo_id(name, option)
+    check_source_url(source_url)
 
 
 def _carry_out(order: _Order) -> Upload | None:
@@ -218,6 +230,7 @@ def _carry_out(order: _Order) -> Upload | None:
             merged=order.merged,
             license_id=order.license_id,
             tags=order.tags,
+            source_url=order.source_url,
         )
     else:
         bundle_dataset(run, to, order.repo_id, license_id=order.license_id, tags=order.tags)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import httpx2
 import pytest
 from scripted_model import ScriptedEngine, Serve, served
 from starlette.testclient import TestClient
@@ -17,7 +20,7 @@ from letterwise.engines.engine import Engine
 from letterwise.results import Calibration
 
 
-def wait_until_ready(client: TestClient) -> None:
+def wait_until_ready(client: httpx2.Client) -> None:
     deadline = time.monotonic() + 60
     while client.get("/ready").status_code != 200:
         assert time.monotonic() < deadline, "the service does not become ready"
@@ -43,16 +46,39 @@ def spell_checker() -> SpellChecker:
 
 
 @pytest.fixture
-def serve(
+def in_tests(spell_checker: SpellChecker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let applications share the spell checker, and leave logging alone, which belongs to the whole process."""
+    monkeypatch.setattr("letterwise.api.lifecycle.SpellChecker", lambda: spell_checker)
+    monkeypatch.setattr("letterwise.api.app.configure_logging", lambda level: None)
+
+
+@pytest.fixture
+def listening(
     tiny_tokenizer: PreTrainedTokenizerBase,
     settings: Callable[..., ServiceSettings],
-    spell_checker: SpellChecker,
+    in_tests: None,
     monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., str]]:
+    """Start an application around an engine on a port of this machine, and give its address; it is ready then."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    from playground_app import serving
+
+    with ExitStack() as stack:
+
+        def start(engine: Engine, base: Engine | None = None, **given: object) -> str:
+            model = served(tiny_tokenizer, engine, base)
+            address: str = stack.enter_context(serving(create_app(settings(**given), lambda _: model)))
+            wait_until_ready(stack.enter_context(httpx2.Client(base_url=address)))
+            return address
+
+        yield start
+
+
+@pytest.fixture
+def serve(
+    tiny_tokenizer: PreTrainedTokenizerBase, settings: Callable[..., ServiceSettings], in_tests: None
 ) -> Iterator[Serve]:
     """Start an application around an engine; it is ready when this returns."""
-    monkeypatch.setattr("letterwise.api.lifecycle.SpellChecker", lambda: spell_checker)
-    # Logging belongs to the whole process, and other tests look at it.
-    monkeypatch.setattr("letterwise.api.app.configure_logging", lambda level: None)
     clients: list[TestClient] = []
 
     def start(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 from scripted_model import ScriptedEngine, Serve
@@ -253,6 +254,18 @@ def test_a_misspelled_word_gets_a_suggestion(serve: Serve) -> None:
     assert [(one["word"], one["suggestion"]) for one in batch["results"]] == [("recieve", "receive"), ("tree", None)]
 
 
+def test_the_spell_check_does_without_the_model_and_the_description_says_so(serve: Serve) -> None:
+    engine = ScriptedEngine()
+    client = serve(engine)
+    engine.batches.clear()
+    client.post(f"{CHECK}/batch", json={"items": [{"word": "recieve"}, {"word": "tree"}, {"word": "qzxv"}]})
+    assert engine.batches == []
+    openapi = client.get("/openapi.json").json()
+    assert "Only the spell check does without the model" in openapi["info"]["description"]
+    assert "not the model" in openapi["paths"][CHECK]["post"]["description"]
+    assert "spell check" not in serve(task_type="position_count").get("/openapi.json").json()["info"]["description"]
+
+
 @pytest.mark.parametrize(("task", "path", "gone"), [("spelling", SPELL, COUNT), ("position_count", COUNT, SPELL)])
 def test_a_task_type_leaves_the_other_tasks_routes_out(serve: Serve, task: str, path: str, gone: str) -> None:
     client = serve(task_type=task)
@@ -274,6 +287,22 @@ def test_until_the_model_has_answered_the_service_lives_but_is_not_ready(serve: 
     assert "letterwise_ready 0.0" in client.get("/metrics").text
     assert engine.gate
     engine.gate.set()
+
+
+def test_without_a_worker_the_service_is_not_ready(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("a bug of ours")
+
+    client = serve()
+    assert "letterwise_ready 1.0" in client.get("/metrics").text
+    monkeypatch.setattr(client.app.state.service.batcher.admission, "begin", fail)  # type: ignore[attr-defined]
+    assert client.post(SPELL, json={"text": "tree"}).status_code == 503
+    response = client.get("/ready")
+    assert response.status_code == 503
+    assert "must be restarted" in response.json()["details"]
+    assert client.post(SPELL, json={"text": "tree"}).json() == {**response.json(), "request_id": mock.ANY}
+    assert "letterwise_ready 0.0" in client.get("/metrics").text
+    assert client.get("/health").status_code == 200
 
 
 def test_a_key_is_asked_for_where_there_are_keys(serve: Serve) -> None:

@@ -121,6 +121,78 @@ def test_a_failure_reaches_whoever_asked_and_the_worker_goes_on() -> None:
     run(test)
 
 
+class Panic(BaseException):
+    """What a panic in Rust becomes in Python: no Exception."""
+
+
+@pytest.mark.parametrize("trouble", [Panic("index out of bounds"), StopIteration(), asyncio.CancelledError()], ids=repr)
+def test_the_worker_outlives_whatever_the_model_raises(trouble: BaseException) -> None:
+    def fail(_: list[int]) -> list[int]:
+        raise trouble
+
+    async def test(batcher: Batcher) -> None:
+        with pytest.raises(RuntimeError, match="The model failed"):
+            await batcher.submit(Operation("score", "fail", fail), [1])
+        assert await batcher.submit(DOUBLE, [1]) == [2]
+
+    run(test)
+
+
+def test_results_that_are_too_few_are_a_failure_and_the_worker_goes_on() -> None:
+    async def test(batcher: Batcher) -> None:
+        with pytest.raises(RuntimeError, match="1 results for 2 items"):
+            await batcher.submit(Operation("score", "few", lambda items: items[:1]), [1, 2])
+        assert await batcher.submit(DOUBLE, [1]) == [2]
+
+    run(test)
+
+
+def test_a_batch_that_cannot_be_counted_is_answered_and_the_worker_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Batch) -> None:
+        raise OSError("the collector is gone")
+
+    async def test(batcher: Batcher) -> None:
+        batcher.on_batch = fail
+        assert await batcher.submit(DOUBLE, [1]) == [2]
+        assert await batcher.submit(DOUBLE, [2]) == [4]
+        assert batcher.alive
+
+    run(test)
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 2
+    assert "the collector is gone" in caplog.text
+
+
+def test_a_worker_that_ends_says_so_and_nobody_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("a bug of ours")
+
+    async def test(batcher: Batcher) -> None:
+        monkeypatch.setattr(batcher.admission, "begin", fail)
+        tasks = [asyncio.create_task(batcher.submit(DOUBLE, [number])) for number in range(6)]  # more than a batch
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+        assert [type(result) for result in results] == [asyncio.CancelledError] * 6
+        assert not batcher.alive
+        with pytest.raises(RuntimeError, match="does not work"):
+            await batcher.submit(DOUBLE, [1])
+
+    run(test)
+    (record,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert "restart the service" in record.message
+    assert "a bug of ours" in caplog.text
+
+
+def test_stopping_is_no_death(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(batcher: Batcher) -> None:
+        assert batcher.alive
+        await batcher.stop()
+        assert not batcher.alive
+
+    run(test)
+    assert caplog.records == []
+
+
 def test_an_item_that_nobody_waits_for_any_more_is_not_run() -> None:
     gate, seen = threading.Event(), []
 

@@ -96,6 +96,12 @@ def test_a_head_has_a_size_whether_or_not_it_ends(port: int, end: bytes) -> None
     assert problem(talk(port, *parts, pause=0.02), 431)["error"] == "Headers too large"
 
 
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\nX-Large: %s", b"GET /%s HTTP/1.1\r\nHost: x"])
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\nok"])
+def test_a_head_has_a_size_even_if_it_comes_in_one_piece(port: int, head: bytes, end: bytes) -> None:
+    assert problem(talk(port, head % (b"x" * 1200) + end), 431)["error"] == "Headers too large"
+
+
 def test_a_body_that_comes_with_its_head_does_not_count_as_head(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5000\r\n\r\n"
     assert talk(port, head + b"x" * 5000).startswith(b"HTTP/1.1 200 OK")

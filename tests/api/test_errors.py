@@ -16,12 +16,12 @@ from letterwise.api.schemas import LetterCountBatch, LetterCountRequest, LetterP
 from letterwise.api.utils.errors import (
     PROBLEM_RESPONSES,
     BodyLimitMiddleware,
-    SecurityHeadersMiddleware,
     ServiceProblem,
     TimeoutMiddleware,
     install_error_handling,
 )
 from letterwise.api.utils.request_id import REQUEST_ID, RequestIdMiddleware
+from letterwise.api.utils.security_headers import SecurityHeadersMiddleware
 
 MIDDLEWARES: list[Callable[[ASGIApp], ASGIApp]] = [
     RequestIdMiddleware,
@@ -256,7 +256,8 @@ def test_unknown_exception_is_logged_and_tells_the_client_nothing(
 def test_openapi_declares_problems_and_never_422(client: TestClient) -> None:
     schema = client.get("/openapi.json").json()
     responses = schema["paths"]["/api/count"]["post"]["responses"]
-    assert set(responses) == {"200", "400", "401", "404", "405", "413", "429", "500", "503"}
+    assert set(responses) == {"200", *map(str, PROBLEM_RESPONSES)}
+    assert {408, 431} < PROBLEM_RESPONSES.keys()
     assert responses["400"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "Retry-After" in responses["429"]["headers"]
     assert "422" not in json.dumps(schema["paths"])
@@ -443,3 +444,35 @@ def test_an_answer_that_was_cancelled_before_a_byte_was_written_is_answered_for(
 
     asyncio.run(ask())
     assert [message.get("status") for message in sent] == [503, None]
+
+
+@pytest.mark.parametrize("word", [True, False], ids=["raises", "ends without a word"])
+def test_a_request_that_the_server_cancels_is_answered_for(word: bool) -> None:
+    """As uvicorn does with those that outlast DRAIN_SECONDS; it would answer with a plain 500."""
+    sent: list[Message] = []
+    working = asyncio.Event()
+
+    async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
+        working.set()
+        with contextlib.nullcontext() if word else contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0)  # is not cancelled in turn
+        sent.append(message)
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        asking = asyncio.create_task(RequestIdMiddleware(TimeoutMiddleware(hanging, 50))(scope, receive, send))
+        await working.wait()
+        asking.cancel()
+        await asking
+
+    asyncio.run(ask())
+    start, body = sent
+    assert start["status"] == 503
+    assert (b"retry-after", b"5") in start["headers"]
+    assert json.loads(body["body"])["error"] == "Not ready"

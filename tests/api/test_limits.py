@@ -1,4 +1,5 @@
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 from letterwise.api.utils import limits
 from letterwise.api.utils.auth import KeyRing, require_key
 from letterwise.api.utils.errors import install_error_handling
-from letterwise.api.utils.limits import RateLimiter, limit_rate
+from letterwise.api.utils.limits import Quota, RateLimiter, limit_rate
 from letterwise.errors import LetterwiseError
 
 
@@ -175,11 +176,35 @@ def test_replicas_share_their_counts_in_redis() -> None:
         assert asyncio.run(ask()) == [(True, 2), (True, 1), (True, 0), (False, 0)]
 
 
-def test_redis_that_does_not_answer_stops_the_start_without_showing_its_password() -> None:
+def test_redis_that_does_not_answer_at_the_start_lets_everybody_pass_without_showing_its_password(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     limiter = RateLimiter("1/minute", f"redis://:secret@127.0.0.1:{free_port()}/0")
-    with pytest.raises(LetterwiseError, match=r"Redis at 127\.0\.0\.1:\d+ does not answer; start it") as caught:
-        asyncio.run(limiter.check())
-    assert "secret" not in str(caught.value)
+
+    async def start_and_ask() -> Quota | None:
+        await limiter.check()
+        return await limiter.hit("key:1234")
+
+    assert asyncio.run(start_and_ask()) is None
+    (message,) = caplog.messages
+    assert re.fullmatch(r"Rate limits are off while Redis at 127\.0\.0\.1:\d+ fails: it does not answer", message)
+
+
+@pytest.mark.usefixtures("patient")
+def test_counting_begins_when_redis_comes_up_after_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_PAUSE_SECONDS", 0.05)
+    port = free_port()
+    limiter = RateLimiter("1/hour", f"redis://127.0.0.1:{port}")
+
+    async def start_and_ask() -> list[bool | None]:
+        await limiter.check()
+        with redis_at(port):
+            await asyncio.sleep(0.1)
+            quotas = [await limiter.hit("key:1234") for _ in range(2)]
+            await limiter.close()
+        return [quota and quota.allowed for quota in quotas]
+
+    assert asyncio.run(start_and_ask()) == [True, False]
 
 
 def test_memory_needs_no_start() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from letterwise import hardware
-from letterwise.adapters import add_adapter, save_adapter
+from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, add_adapter, save_adapter
 from letterwise.api.services.loading import find_model, load_served
 from letterwise.api.settings import ServiceSettings
 from letterwise.config import LoraSection
@@ -19,7 +19,9 @@ from letterwise.engines import vllm_engine
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.engines.vllm_engine import VllmEngine
 from letterwise.errors import LetterwiseError
+from letterwise.files import sha256_file
 from letterwise.models import load_model, resolve_base
+from letterwise.results import Calibration, EvaluationResults, ModelResults, write_results
 
 CPU = torch.device("cpu")
 Settings = Callable[..., ServiceSettings]
@@ -88,3 +90,51 @@ def test_transformers_by_name(tiny_llama: Path, settings: Settings) -> None:
     served = load_served(chosen, find_model(chosen))
     assert served.engine_name == "transformers"
     assert isinstance(served.engines["finetuned"], TransformersEngine)
+
+
+def calibration_of(checksum: str) -> Calibration:
+    return Calibration(adapter=checksum, curves={}, accuracy={}, default_modes={"letter_count": "direct"})
+
+
+def evaluation_of(checksum: str) -> EvaluationResults:
+    """As `letterwise evaluate` writes it: with the first digits of the checksum."""
+    tuned = ModelResults(id="tuned", revision=checksum[:16], metrics={"spelling_accuracy": 0.5})
+    return EvaluationResults(
+        split="test", base_model=ModelResults(id="base", revision="r", metrics={}), finetuned_model=tuned
+    )
+
+
+def test_what_was_measured_on_these_weights_is_served_with_them(
+    adapter: Path, tiny_llama: Path, settings: Settings
+) -> None:
+    checksum = sha256_file(adapter / ADAPTER_WEIGHTS)
+    write_results(adapter / CALIBRATION_FILE, calibration_of(checksum))
+    write_results(adapter / "evaluation_results.json", evaluation_of(checksum))
+    chosen = settings(model_path=str(adapter), base_model=str(tiny_llama), engine="transformers")
+
+    served = load_served(chosen, find_model(chosen))
+
+    assert served.calibration == calibration_of(checksum)
+    assert served.results == evaluation_of(checksum)
+    assert served.revision.endswith(f" + {checksum[:16]}")
+
+
+@pytest.mark.parametrize(
+    ("name", "results"),
+    [(CALIBRATION_FILE, calibration_of("0" * 64)), ("evaluation_results.json", evaluation_of("0" * 64))],
+)
+def test_what_was_measured_on_other_weights_is_refused(
+    name: str, results: Calibration | EvaluationResults, adapter: Path, tiny_llama: Path, settings: Settings
+) -> None:
+    """As where an adapter was trained anew into the folder and not evaluated since."""
+    write_results(adapter / name, results)
+    chosen = settings(model_path=str(adapter), base_model=str(tiny_llama), engine="transformers")
+    with pytest.raises(LetterwiseError, match=rf"{name} belongs to other weights \(0{{16}}\).*or remove the file"):
+        load_served(chosen, find_model(chosen))
+
+
+def test_an_adapter_without_weights_is_one_sentence(adapter: Path, tiny_llama: Path, settings: Settings) -> None:
+    (adapter / ADAPTER_WEIGHTS).unlink()
+    chosen = settings(model_path=str(adapter), base_model=str(tiny_llama))
+    with pytest.raises(LetterwiseError, match="an adapter without weights"):
+        load_served(chosen, find_model(chosen))

@@ -23,6 +23,7 @@ FIELDS = ["timestamp", "level", "message", "request_id", "component", "task_type
 def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    logging.captureWarnings(False)  # as a service of another test may have left it
     yield
     root.handlers[:] = handlers
     root.setLevel(level)

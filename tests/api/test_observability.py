@@ -24,7 +24,8 @@ http_requests_total http_request_duration_seconds http_requests_in_flight queue_
 queue_capacity queue_rejected_total batch_size inference_duration_seconds model_info model_loaded_timestamp_seconds
 ready answers_total spelling_accuracy character_level_accuracy levenshtein_distance letter_count_accuracy
 letter_position_accuracy correlation item_phi transfer_efficiency control_adjusted_gain generalization
-canary_probes_total canary_failures_total canary_last_probe_timestamp_seconds cpu_limit_cores memory_limit_bytes
+canary_probes_total canary_probes_since_load canary_failures_total canary_last_probe_timestamp_seconds
+cpu_limit_cores memory_limit_bytes
 """
 """What alerts and dashboards may name, each with the prefix letterwise_."""
 

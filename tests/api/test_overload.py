@@ -82,6 +82,6 @@ def test_the_model_is_replaced_in_an_overload_too(serve: Serve, tiny_tokenizer: 
     state = client.app.state.service  # type: ignore[attr-defined]
     new = served(tiny_tokenizer, ScriptedEngine(), name="new")
     assert client.portal
-    client.portal.call(lifecycle._reload, state, lambda _: new)
+    client.portal.call(lifecycle._reload, state, lambda _: new, lifecycle._Watch(state))
     assert client.get("/ready").json()["model"] == "new"
     assert not state.answering.patient

@@ -1,6 +1,6 @@
-"""The playground in headless Chromium, against a stand-in for the service.
+"""The playground in headless Chromium, against a stand-in for the service, and once against the application itself.
 
-Screenshots are kept in the folder that ``PLAYGROUND_SCREENSHOTS`` names, or else in pytest's temporary folder.
+Screenshots are kept in ``build/screenshots``, or in the folder that ``PLAYGROUND_SCREENSHOTS`` names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("playwright", reason="playwright is not installed")
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from scripted_model import ScriptedEngine
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -29,6 +30,8 @@ ARGUMENTS = [
 ]
 NO_CHROMIUM = "Chromium is not installed (Debian and Ubuntu: apt install chromium)"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason=NO_CHROMIUM)]
+
+SCREENSHOTS = Path(os.environ.get("PLAYGROUND_SCREENSHOTS") or Path(__file__).parents[2] / "build" / "screenshots")
 
 PATIENCE = 20
 """Seconds that the page may take on a busy machine; without load it takes tenths."""
@@ -89,9 +92,14 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 
 @pytest.fixture
-def screenshot(tmp_path: Path) -> Callable[[Page, str], None]:
-    folder = Path(os.environ.get("PLAYGROUND_SCREENSHOTS") or tmp_path)
-    return lambda page, name: page.screenshot(path=folder / f"playground-{name}.png", full_page=True) and None
+def screenshot() -> Callable[[Page, str], None]:
+    def keep(page: Page, name: str) -> None:
+        path = SCREENSHOTS / f"playground-{name}.png"
+        path.unlink(missing_ok=True)  # an old one would prove nothing
+        page.screenshot(path=path, full_page=True)
+        assert path.stat().st_size > 10_000
+
+    return keep
 
 
 def ask(page: Page, word: str) -> None:
@@ -137,6 +145,21 @@ def test_a_typed_word_is_read_spelled_counted_and_indexed(
     )
     screenshot(page, "desktop-light")
     assert accessibility_violations(page) == []
+
+
+def test_the_page_asks_the_application_itself(open_page: OpenPage, listening: Serve) -> None:
+    tuned = ScriptedEngine(spellings={"strawberry": "strawbery"})
+    page = open_page(listening(tuned, base=ScriptedEngine()))
+    ask(page, "strawberry")
+    answered(page, "strawberry")
+
+    assert "".join(page.locator("#tokens li").all_inner_texts()) == "strawberry"
+    expect(page.locator("#verdict")).to_have_text("✓ Spelled correctly")
+    expect(tiles(page, "letters").locator(".value")).to_have_text([*"strawbery", "none–"])
+    expect(tiles(page, "letters").locator(".confidence").first).to_have_text("90%")
+    expect(tiles(page, "counts").locator(".value")).to_have_text([*"11211111"])
+    expect(tiles(page, "positions").locator(".value")).to_have_text([*"strawbery", "none–"])
+    expect(tiles(page, "positions", "base").and_(page.locator(".right"))).to_have_count(10)
 
 
 def test_a_letter_that_the_word_has_not_and_a_chosen_mode(open_page: OpenPage, url: str) -> None:

@@ -103,6 +103,20 @@ def test_a_stopping_service_finishes_what_is_in_flight(start: Start, tiny_llama:
         assert {"timestamp", "level", "message", "request_id", "component"} <= json.loads(line).keys()
 
 
+def test_an_idle_connection_is_kept_for_longer_than_uvicorn_would(start: Start, tiny_llama: Path) -> None:
+    _, client = start(tiny_llama)
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as connection:
+        for pause in (7, 0):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                received = connection.recv(65536)
+                assert received, "closed"
+                answer += received
+            assert answer.startswith(b"HTTP/1.1 200")
+            time.sleep(pause)
+
+
 def test_the_model_is_replaced_without_losing_a_request(
     start: Start, tiny_llama: Path, tiny_gpt2: Path, tmp_path: Path
 ) -> None:

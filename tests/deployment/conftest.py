@@ -1,4 +1,4 @@
-"""The whole of monitoring, running: service, users, Prometheus, Alertmanager."""
+"""The whole of monitoring, running on tiny models: two services, users, Prometheus, Alertmanager."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import httpx2 as httpx
 import pytest
 import uvicorn
 from live_monitoring import (
-    BreakableEngine,
     Prometheus,
     Receivers,
+    UnevenEngine,
     Users,
     alertmanager,
     free_port,
+    node_exporter,
     process,
     prometheus,
     wait_for,
@@ -38,47 +38,26 @@ from letterwise.results import EvaluationResults, TransferResults, read_results
 RECORDED = ROOT / "docs" / "results" / "standard"
 
 
-@dataclass
-class Watched:
-    """A service that is watched; its model can be broken."""
-
-    engine: BreakableEngine
-    users: Users
-    prometheus: Prometheus
-    receivers: Receivers
-    stop_service: Any
-    start_service: Any
-
-
-class BreakableService:
-    """The application, served from a thread; it can be stopped and started."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.engine = BreakableEngine()
-        self.port = free_port()
-        results = read_results(RECORDED / "evaluation_results.json", EvaluationResults)
-        transfer = read_results(RECORDED / "transfer.json", TransferResults)
-        self.model = replace(served(tokenizer, self.engine), results=results, transfer=transfer)
-
-    def start(self) -> None:
-        settings = ServiceSettings(
-            canary_interval_seconds=0.1,
-            canary_window=30,
-            rate_limit="off",
-            log_level="error",
-            max_queue_ms=60_000,
-            port=self.port,
-        )
-        app = create_app(settings, lambda _: self.model)
-        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_config=None, access_log=False))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        url = f"http://127.0.0.1:{self.port}"
-        wait_for(lambda: httpx.get(f"{url}/ready").status_code == 200, "service", 120)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self.thread.join(30)
+@contextmanager
+def scripted_service(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """The application around scripted answers, served from a thread, with an evaluation to compare its canary with."""
+    results = read_results(RECORDED / "evaluation_results.json", EvaluationResults)
+    transfer = read_results(RECORDED / "transfer.json", TransferResults)
+    model = replace(served(tokenizer, UnevenEngine()), results=results, transfer=transfer)
+    address = f"127.0.0.1:{free_port()}"
+    settings = ServiceSettings(
+        canary_interval_seconds=0.1, canary_window=30, rate_limit="off", log_level="error", max_queue_ms=60_000
+    )
+    app, port = create_app(settings, lambda _: model), int(address.rpartition(":")[2])
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        wait_for(lambda: httpx.get(f"http://{address}/ready").status_code == 200, "service", 120)
+        yield address
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 @contextmanager
@@ -97,10 +76,10 @@ _SETTINGS = {name.upper() for name in ServiceSettings.model_fields}
 
 
 @pytest.fixture(scope="module")
-def watched(
+def watching(
     tiny_llama: Path, tiny_tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
-    """Both services have been asked for a while, and Prometheus has seen it."""
+) -> Iterator[Prometheus]:
+    """Prometheus, which has seen both services asked for a while."""
     prometheus_program = program("prometheus", "Debian: prometheus")
     alertmanager_program = program("prometheus-alertmanager", "Debian: prometheus-alertmanager")
     exporter = program("prometheus-node-exporter", "Debian: prometheus-node-exporter")
@@ -109,28 +88,15 @@ def watched(
         # Logging belongs to the whole process, and other tests look at it.
         stack.enter_context(patch("letterwise.api.app.configure_logging"))
         real = stack.enter_context(real_process(tiny_llama, folder))
-        service = BreakableService(tiny_tokenizer)
-        service.start()
-        stack.callback(service.stop)
-        receivers = Receivers()
+        scripted = stack.enter_context(scripted_service(tiny_tokenizer))
         manager = stack.enter_context(
-            alertmanager(folder, alertmanager_program, stack.enter_context(receivers.listening()))
+            alertmanager(folder, alertmanager_program, stack.enter_context(Receivers().listening()))
         )
-        node = f"127.0.0.1:{free_port()}"
-        stack.enter_context(
-            process(
-                exporter,
-                f"--web.listen-address={node}",
-                "--collector.disable-defaults",
-                "--collector.netdev",
-                log=folder / "node.log",
-            )
-        )
-        targets = {"letterwise": [f"127.0.0.1:{service.port}", real], "alertmanager": [manager], "node": [node]}
+        node = stack.enter_context(node_exporter(folder, exporter))
+        targets = {"letterwise": [scripted, real], "alertmanager": [manager], "node": [node]}
         watching = stack.enter_context(prometheus(folder, prometheus_program, targets))
-        users = Users(f"http://127.0.0.1:{service.port}")
-        stack.enter_context(users.asking())
+        stack.enter_context(Users(f"http://{scripted}").asking())
         stack.enter_context(Users(f"http://{real}").asking(pause=0.2))
         wait_for(lambda: watching.query("instance:letterwise_canary_probes:sum > 30"), "canary")
         time.sleep(5)  # two looks at least at everything that the rules have made of it
-        yield Watched(service.engine, users, watching, receivers, service.stop, service.start)
+        yield watching

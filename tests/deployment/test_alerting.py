@@ -67,8 +67,17 @@ def test_an_alert_says_how_bad_it_is_for_whom_and_what_to_do(name: str) -> None:
     assert labels["severity"] in SEVERITIES
     assert labels["task"] in TASKS | {"{{ $labels.task_type }}"}
     assert annotations.keys() == {"summary", "description", "runbook_url"}
-    assert annotations["runbook_url"] == f"docs/monitoring.md#{name.lower()}"
+    # In Slack the path alone would lead nowhere; where no address is set, it is what is left.
+    assert annotations["runbook_url"] == f"{{{{ $externalLabels.runbooks }}}}docs/monitoring.md#{name.lower()}"
     assert alert["for"], "one bad look wakes nobody"
+
+
+def test_the_address_of_the_runbooks_is_set_once_and_is_no_label_of_an_alert() -> None:
+    configuration = yaml.safe_load((MONITORING / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    address = configuration["global"]["external_labels"]["runbooks"]
+    assert address.startswith("https://")
+    assert address.endswith("/")
+    assert {"action": "labeldrop", "regex": "runbooks"} in configuration["alerting"]["alert_relabel_configs"]
 
 
 def test_every_runbook_is_there_and_none_for_an_alert_that_is_not() -> None:

@@ -30,7 +30,7 @@ def composed(*files: Path, folder: Path) -> dict[str, Any]:
             said = run(*command, "--project-directory", folder, *given, "config")
             read: dict[str, Any] = yaml.safe_load(said)
             return read
-    pytest.skip("neither `docker compose` nor docker-compose (Debian: docker-compose) is installed")
+    pytest.skip("Docker's compose, with `docker` or alone, is not installed (Debian: docker-compose)")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from PIL import Image
 from programs import DEPLOYMENT, MONITORING, ROOT
 from setting_names import NAMES, STANDARD
 
@@ -89,6 +90,11 @@ def test_every_dashboard_is_described() -> None:
         dashboard = json.loads(text(path))
         assert f"### {dashboard['title']}\n" in text(GUIDES[1])
         assert all(f"| {panel['title']} | " in text(GUIDES[1]) for panel in dashboard["panels"])
+        (picture,) = re.findall(rf"!\[.*{dashboard['title']}.*\]\((.+)\)", text(GUIDES[1]))
+        with Image.open(ROOT / "docs" / picture) as drawn:
+            assert drawn.text["Title"] == dashboard["title"]
+            titles = [panel["title"] for panel in dashboard["panels"]]
+            assert drawn.text["Description"].split("; ") == titles, "draw it anew with `make monitoring-test`"
 
 
 def generated() -> ModuleType:
@@ -114,3 +120,21 @@ def test_sizing_and_cost_follow_from_what_was_measured(tmp_path: Path) -> None:
     assert said.count("direct") == 1
     assert "Measured on 2026-01-02 on 2 cores of A Processor." in said
     assert "Assumed price: 0.05 dollars" in said
+
+
+def test_the_times_of_alerts_are_those_that_were_recorded(tmp_path: Path) -> None:
+    module = generated()
+    module.ALERT_TIMES = tmp_path / "monitoring_alerts.json"
+    assert module.alert_times() == "The times have not been recorded yet."
+    names = [rule["alert"] for rule in module._alert_rules()]
+    told = {"fault": "a fault", "task": None, "receivers": ["a", "b"], "told_after_seconds": 12.34}
+    rows = [{**told, "alert": name, "over_after_seconds": 5.0} for name in names[:-2]]
+    rows += [{**told, "alert": names[0], "task": "spelling", "over_after_seconds": None}]
+    hurry = {"look_seconds": 2, "for_seconds": 4, "range_seconds": 20, "offset_seconds": 40}
+    environment = {"created": "2026-01-02T03:04:05", "cores": 2, "cpu": "A Processor"}
+    write_json(module.ALERT_TIMES, {"hurry": hurry, "rows": rows, "environment": environment})
+    said = module.alert_times()
+    assert f"| a fault | {names[0]} | a, b | 12.3 s | 5.0 s |" in said
+    assert f"| a fault | {names[0]} (spelling) | a, b | 12.3 s | – |" in said
+    assert "on 2026-01-02 on 2 cores of A Processor, with a look every 2 s, 4 s for each rule's waiting time" in said
+    assert f"Provoked were {len(names) - 2} of {len(names)} alerts; {names[-2]}, {names[-1]} are tested" in said

@@ -1,7 +1,7 @@
 """The image, built without a Docker engine and run from its root file system: `make image-test`.
 
 Takes some minutes and gigabytes, and root on Linux with buildah and debootstrap, so it runs only where IMAGE_TEST is
-set.
+set, and fails there if it cannot.
 The base image is made once, by debootstrap. Packages come from wherever this machine's pip has them.
 """
 
@@ -72,7 +72,7 @@ def pip_configuration() -> tuple[str, list[Path]]:
 def image(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Builds the image; gives its configuration."""
     if os.geteuid():
-        pytest.skip("building in a chroot needs root")
+        pytest.fail("building in a chroot needs root")
     if BASE not in buildah("images", "--format", "{{.Name}}"):
         root = tmp_path_factory.mktemp("base") / "root"
         bootstrap = program("debootstrap", "Debian: debootstrap")

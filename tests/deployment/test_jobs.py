@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from packaging.version import Version
-from programs import DEPLOYMENT, ROOT, program, run
+from programs import DEPLOYMENT, ROOT, kustomize, run
 
 import letterwise
 from letterwise.cli import app
@@ -31,11 +31,8 @@ MODULES = {"torchrun": "torch.distributed.run", "accelerate": "accelerate.comman
 
 @cache
 def manifests() -> dict[str, dict[str, Any]]:
-    kubectl = program("kubectl", "kubernetes.io/docs/tasks/tools")
-    said = subprocess.run([kubectl, "kustomize", "--help"], capture_output=True, check=False)
-    if said.returncode:
-        pytest.skip("this kubectl has no kustomize")
-    return {each["kind"]: each for each in yaml.safe_load_all(run(kubectl, "kustomize", DEPLOYMENT / "k8s" / "jobs"))}
+    said = run(kustomize(), "kustomize", DEPLOYMENT / "k8s" / "jobs")
+    return {each["kind"]: each for each in yaml.safe_load_all(said)}
 
 
 def pod() -> dict[str, Any]:

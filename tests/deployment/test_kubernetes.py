@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from functools import cache
 from typing import Any
 
@@ -10,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from packaging.version import Version
-from programs import DEPLOYMENT, program, run
+from programs import DEPLOYMENT, kustomize, run
 
 import letterwise
 from letterwise.api.settings import ServiceSettings
@@ -27,11 +26,7 @@ Manifest = dict[str, Any]
 
 @cache
 def built(overlay: str) -> list[Manifest]:
-    kubectl = program("kubectl", "kubernetes.io/docs/tasks/tools")
-    said = subprocess.run([kubectl, "kustomize", "--help"], capture_output=True, check=False)
-    if said.returncode:
-        pytest.skip("this kubectl has no kustomize")
-    return list(yaml.safe_load_all(run(kubectl, "kustomize", DEPLOYMENT / "k8s" / "overlays" / overlay)))
+    return list(yaml.safe_load_all(run(kustomize(), "kustomize", DEPLOYMENT / "k8s" / "overlays" / overlay)))
 
 
 def of_kind(overlay: str, kind: str) -> dict[str, Manifest]:

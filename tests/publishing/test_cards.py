@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -13,9 +14,10 @@ from local_hub import metadata_errors
 
 from letterwise import __version__
 from letterwise.errors import LetterwiseError
-from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions
+from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions, check_source_url
 from letterwise.publishing.card_checks import card_text_problems, figure_problems
 from letterwise.publishing.sources import EMBEDDED_HUB_ID
+from letterwise.publishing.verify import verify
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import model_card, write_model_card
 from letterwise.reporting.report_findings import first_paragraph
@@ -136,6 +138,49 @@ def test_the_example_prints_what_was_recorded(folder: Path) -> None:
     assert "this printed:\n\n```text\n s t r a w b e r r y\n```" in body(folder)
 
 
+def test_the_card_says_how_letterwise_is_had_or_that_nobody_said(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "unsaid")
+    text = " ".join(body(tmp_path / "unsaid").split())
+    assert "from letterwise.models import resolve_base" in text
+    assert (
+        "This example needs letterwise, as do the commands named in this card. It is not on the Python Package" in text
+    )
+    assert "pip install" not in text
+
+    make_bundle(tmp_path / "said", source_url="git+https://example.org/letterwise@v0.1", merged=True)
+    text = " ".join(body(tmp_path / "said").split())
+    assert "from letterwise" not in text
+    assert (
+        "This example does without letterwise, which the commands named in this card need. It is installed so" in text
+    )
+    assert 'pip install "letterwise @ git+https://example.org/letterwise@v0.1"' in text
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("letterwise", "must be an address for pip"),
+        ("git+ssh://git@example.org/letterwise", "must be an address for pip"),
+        ('https://example.org/"; rm', "must be an address for pip"),
+        ("git+https://me:secret@example.org/letterwise", "holds a name or token"),
+        ("https://secret@example.org/letterwise.whl", "holds a name or token"),
+    ],
+)
+def test_an_address_that_must_not_be_shown_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(LetterwiseError, match=sentence) as refused:
+        check_source_url(url)
+    assert "secret" not in str(refused.value)
+
+
+def test_addresses_of_source_are_taken() -> None:
+    for url in (
+        None,
+        "git+https://example.org/letterwise@v0.1",
+        "https://example.org/letterwise-0.1.0-py3-none-any.whl",
+    ):
+        check_source_url(url)
+
+
 def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:
     results = results_of(folder)
     assert results.finetuned_model
@@ -231,6 +276,62 @@ def test_a_figure_left_out_is_found(folder: Path) -> None:
     (folder / ".eval_results/letterwise_spell_first.yaml").unlink()
     problems = figure_problems(folder, bundle_of(folder))
     assert [".eval_results has nothing" in problem for problem in problems] == [True, True]
+
+
+@pytest.mark.parametrize("content", ["- {dataset: [", "- value: 1", "just text", "- 7"])
+def test_eval_results_that_cannot_be_read_are_named(folder: Path, content: str) -> None:
+    (folder / ".eval_results/letterwise.yaml").write_text(content, encoding="utf-8")
+    problems = figure_problems(folder, bundle_of(folder))
+    assert problems[0].startswith(".eval_results/letterwise.yaml cannot be read (")
+    assert sum(".eval_results has nothing for" in problem for problem in problems) == 3
+
+
+def test_a_card_that_cannot_be_read_is_named(folder: Path) -> None:
+    change(folder / "README.md", "license: apache-2.0", "license: [")
+    (problem,) = figure_problems(folder, bundle_of(folder))
+    assert problem.startswith("The metadata of README.md cannot be read (ParserError: ")
+
+    (folder / "README.md").write_bytes(b"\xff")
+    (problem,) = card_text_problems(folder, bundle_of(folder))
+    assert problem.startswith("README.md cannot be read (")
+
+    (folder / "README.md").unlink()
+    named = [check.problems for check in verify(folder, on_hub=False) if "README.md is missing." in check.problems]
+    assert len(named) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "predictions.json is missing"),
+        ("{", "predictions.json cannot be read as JSON"),
+        ('{"predictions": []}', "predictions.json is not a valid StoredPredictions: max_new_tokens"),
+        (
+            "limit",
+            "predictions.json is not a valid StoredPredictions: : Value error, test-1: max_new_tokens has no spel",
+        ),
+        ("candidates", "Value error, test-1: there are no candidates"),
+    ],
+)
+def test_predictions_that_cannot_be_repeated_are_named(folder: Path, content: str | None, problem: str) -> None:
+    path = folder / "predictions.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if content == "limit":
+        content = json.dumps(stored | {"max_new_tokens": {}})
+    if content == "candidates":
+        question = stored["predictions"][0] | {"task": "letter_count"}
+        content = json.dumps({**stored, "max_new_tokens": {"letter_count": 9}, "predictions": [question]})
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content, encoding="utf-8")
+
+    last = verify(folder, on_hub=False)[-1]
+
+    assert last.name == "the stored predictions can be repeated"
+    (said,) = last.problems
+    assert problem in said
+    assert str(folder) not in said
 
 
 def test_of_a_card_by_another_version_the_figures_are_compared(tmp_path: Path) -> None:

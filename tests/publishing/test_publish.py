@@ -25,6 +25,7 @@ from letterwise.publication import Bundle, read_publication
 from letterwise.results import EvaluationResults, read_results
 
 pytestmark = pytest.mark.slow
+SOURCE = "git+https://example.org/letterwise@v0.1"
 Letterwise = Callable[..., int]
 Output = Callable[[], str]
 
@@ -66,7 +67,7 @@ def elsewhere(hub: LocalHub, cache: Path, *command: str) -> subprocess.Completed
 def test_one_command_publishes_and_verifies_model_and_data(
     hub: LocalHub, run_copy: Path, letterwise: Letterwise, output: Output
 ) -> None:
-    names = ("--repo-id", "me/tiny", "--dataset-id", "me/words", "--tag", "mine", "--public")
+    names = ("--repo-id", "me/tiny", "--dataset-id", "me/words", "--tag", "mine", "--public", "--source-url", SOURCE)
 
     assert letterwise("publish", "all", "--config", run_copy, *names) == 0
 
@@ -87,6 +88,7 @@ def test_one_command_publishes_and_verifies_model_and_data(
     card = hub.files("me/tiny")["README.md"].decode()
     assert f"[me/words](https://huggingface.co/datasets/me/words), revision `{words.head[0]}`" in card
     assert "- mine\n" in card
+    assert f'pip install "letterwise @ {SOURCE}"' in card
 
 
 def test_what_is_in_the_repository(full_hub: LocalHub, finished: Path, tiny_llama: Path) -> None:
@@ -238,6 +240,24 @@ def test_a_missing_file_and_metadata_that_the_hub_refuses(
     assert '"license" must be one of' in printed
 
 
+def test_repositories_in_the_metadata_that_are_not_there_and_predictions_that_were_removed(
+    full_hub: LocalHub, letterwise: Letterwise, output: Output
+) -> None:
+    card = full_hub.files("me/tiny")["README.md"]
+    for old, new in ((b"base_model: tests/tiny-llama", b"base_model: me/gone"), (b"\n- me/words\n", b"\n- me/x..y\n")):
+        assert old in card
+        card = card.replace(old, new, 1)
+    full_hub.change("me/tiny", "README.md", card)
+    _, now = full_hub.repositories["model", "me/tiny"].head
+    full_hub.repositories["model", "me/tiny"].commit({k: v for k, v in now.items() if k != "predictions.json"})
+
+    printed = refused(letterwise, output, "me/tiny")
+
+    assert "README.md's metadata has the model me/gone as base_model, which the Hub does not have" in printed
+    assert "README.md's metadata has the dataset me/x..y as datasets, which the Hub does not have" in printed
+    assert re.search(r"✗ the stored predictions can be repeated\n +predictions.json is missing", printed)
+
+
 def test_a_download_that_is_cut_goes_on_where_it_was(
     full_hub: LocalHub, letterwise: Letterwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,12 +309,12 @@ def test_a_dry_run_lists_the_folder_and_uploads_nothing(
 def test_a_bundle_can_be_made_and_verified_without_a_hub(
     hub: LocalHub, run_copy: Path, letterwise: Letterwise, output: Output, tmp_path: Path, tiny_llama: Path
 ) -> None:
-    folder = tmp_path / "elsewhere" / "speller"
+    folder = tmp_path / "elsewhere" / "merged"  # as the folder in it that the card's example names
     assert letterwise("publish", "model", "--config", run_copy, "--to", folder, "--merged") == 0
 
     assert letterwise("publish", "verify", folder) == 0
 
-    assert read_results(folder / "bundle.json", Bundle).repo_id == "speller"
+    assert read_results(folder / "bundle.json", Bundle).repo_id == "merged"
     assert not (folder / ".eval_results").exists(), "they would have to name a dataset"
     results = read_results(folder / "evaluation_results.json", EvaluationResults)
     assert results.finetuned_model
@@ -306,6 +326,10 @@ def test_a_bundle_can_be_made_and_verified_without_a_hub(
         (["publish", "model", "--repo-id", "tiny"], "--repo-id must be a name on the Hub such as"),
         (["publish", "model", "--dataset-id", "me/../x"], "--dataset-id must be a name on the Hub"),
         (["publish", "dataset", "--run-name", "unknown"], "results/unknown holds no run; finish one first"),
+        (
+            ["publish", "model", "--source-url", "letterwise"],
+            "--source-url must be an address for pip, such as git+https",
+        ),
         (["publish", "verify", "me/nobody"], "The Hub has no me/nobody, or the token may not see it"),
         (["publish", "verify", "tests/tiny-llama"], "It was not published by letterwise: bundle.json is missing"),
         (["publish", "verify", "me/tiny", "--type", "space"], "--type must be model or dataset, not space"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import finished_run
+import pandas as pd
 import pytest
 
 from letterwise.errors import LetterwiseError
@@ -183,6 +184,23 @@ def test_errors_are_counted_by_kind_and_shown_by_confidence(folder: Path) -> Non
     text = text_of(page_of(folder))
     assert "How many p's are in the word 'pumpkin'? 2 2 1 80.0%" in text
     assert r"t w o\n'" in text  # what the model wrote, on one line
+
+
+def test_a_model_without_a_mistake_is_reported_too(folder: Path) -> None:
+    for task, right in (("spelling", "word"), ("position_count", "answer")):
+        path = folder / task / "predictions.parquet"
+        table = pd.read_parquet(path)
+        tuned = table["model"] == "finetuned"
+        given = "predicted_spelling" if task == "spelling" else "predicted"
+        table.loc[tuned, [given, "correct"]] = table.loc[tuned, [right, "correct"]].assign(correct=True).to_numpy()
+        table.to_parquet(path)
+
+    errors = write_report(folder).error_analysis
+
+    assert (errors.spelling.n, errors.spelling.wrong, errors.spelling.one_edit_away) == (6, 0, 0)
+    assert (errors.spelling.kinds, errors.spelling.mistaken) == ({}, [])
+    assert [found.kinds["finetuned"] for found in errors.questions] == [{"right": 3}, {"right": 3}]
+    assert "0 of 6 held-out words are spelled wrong" in text_of(page_of(folder))
 
 
 def test_every_section_is_there_and_none_is_empty(folder: Path) -> None:

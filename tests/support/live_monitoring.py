@@ -1,4 +1,4 @@
-"""A service whose model can be broken on purpose, and the Prometheus and Alertmanager that watch it, on loopback."""
+"""The Prometheus and Alertmanager that watch a service, in a hurry and on loopback, with users and receivers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,18 +26,40 @@ from programs import MONITORING
 from scripted_model import ScriptedEngine
 
 from letterwise.engines.engine import Generation
-from letterwise.tasks.questions import Prompt
+from letterwise.files import write_text
 
 USER_WORDS = [f"user{''.join(letters)}" for letters in product(ascii_lowercase, repeat=3)]
 """So many that hardly one is answered from what the service remembers; the canary's words are others."""
-HURRY = (
-    (r"for: \w+", "for: 2s"),
-    (r"\[(5m|1h)\]", "[10s]"),
-    (r"offset 1d", "offset 15s"),
-    (r"> 300", "> 6"),
-    (r">= 100", ">= 20"),
-)
-"""The rules' waiting times, for a test that has a minute; their thresholds stay."""
+
+
+@dataclass(frozen=True)
+class Hurry:
+    """How much sooner than in production everything happens; thresholds stay."""
+
+    look_seconds: int = 1
+    """Between two scrapes, and between two looks at the rules; 15 in production."""
+    for_seconds: int = 2
+    """How long a condition has to hold before its alert fires, whatever the rule says."""
+    range_seconds: int = 10
+    """What rates and averages are taken over, instead of minutes and hours."""
+    offset_seconds: int = 15
+    """What stands for the same hour yesterday."""
+    silence_seconds: int = 6
+    """What the canary may be silent for, instead of five minutes."""
+    probes: int = 20
+    """From how many probes on an accuracy says something, instead of 100."""
+
+    def rules(self, text: str) -> str:
+        """The same rules with these times."""
+        for slow, fast in (
+            (r"for: \w+", f"for: {self.for_seconds}s"),
+            (r"\[(5m|1h)\]", f"[{self.range_seconds}s]"),
+            ("offset 1d", f"offset {self.offset_seconds}s"),
+            ("> 300", f"> {self.silence_seconds}"),
+            (">= 100", f">= {self.probes}"),
+        ):
+            text = re.sub(slow, fast, text)
+        return text
 
 
 def free_port() -> int:
@@ -58,40 +80,13 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> An
 
 
 @dataclass
-class BreakableEngine(ScriptedEngine):
-    """Spells three words of four right, until something is broken."""
-
-    wrong: float = 0.25
-    """Share of words that it spells wrong."""
-    careless: bool = False
-    """Misses one letter only: the spelling is wrong and most answers about it are right."""
-    failing: bool = False
-    """Answers nothing."""
-    deaf_to_others: bool = False
-    """Answers users only, so that the canary gets nothing."""
-
-    def generate(
-        self, prompts: Any, max_new_tokens: int, letter_probabilities: bool = False, drafts: Any = None
-    ) -> list[Generation]:
-        if self.failing or (self.deaf_to_others and not all(map(_is_of_a_user, prompts))):
-            raise RuntimeError("broken on purpose")
-        return super().generate(prompts, max_new_tokens, letter_probabilities, drafts)
-
-    def score(self, prompts: Any, candidates: Any) -> list[list[float]]:
-        if self.failing:
-            raise RuntimeError("broken on purpose")
-        return super().score(prompts, candidates)
+class UnevenEngine(ScriptedEngine):
+    """Spells three words of four right."""
 
     def _spell(self, word: str) -> Generation:
-        if crc32(word.encode()) % 100 < 100 * self.wrong:
-            self.spellings[word] = word[:-1] + "q" if self.careless else "q" * len(word)
-        else:
-            self.spellings.pop(word, None)
+        if crc32(word.encode()) % 4 == 0:
+            self.spellings[word] = "q" * len(word)
         return super()._spell(word)
-
-
-def _is_of_a_user(prompt: Prompt) -> bool:
-    return bool(re.findall(r"Word: (\w+)", prompt.text)[-1].startswith("user"))
 
 
 @dataclass
@@ -113,11 +108,11 @@ class Users:
             yield "/api/spelling/predict", {"text": ""}
 
     @contextmanager
-    def asking(self, pause: float = 0.05) -> Iterator[None]:
+    def asking(self, pause: float = 0.05, timeout: float = 20) -> Iterator[None]:
         stop = threading.Event()
 
         def ask() -> None:
-            with httpx.Client(base_url=self.url, timeout=20) as client:
+            with httpx.Client(base_url=self.url, timeout=timeout) as client:
                 for route, body in self.requests():
                     with suppress(httpx.TransportError):
                         self.statuses[client.post(route, json=body).status_code] += 1
@@ -155,34 +150,47 @@ class Prometheus:
         self.client = httpx.Client(base_url=url, timeout=20)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        answer = self.client.get("/api/v1/query", params={"query": expression}).json()
-        assert answer["status"] == "success", f"{answer['error']}: {expression}"
+        return self._ask("query", query=expression)
+
+    def range(self, expression: str, start: float, end: float, step: float) -> list[dict[str, Any]]:
+        """Series over a time, in seconds since 1970."""
+        return self._ask("query_range", query=expression, start=start, end=end, step=step)
+
+    def _ask(self, what: str, **asked: str | float) -> list[dict[str, Any]]:
+        answer = self.client.get(f"/api/v1/{what}", params=asked).json()
+        assert answer["status"] == "success", f"{answer['error']}: {asked['query']}"
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
 
-    def firing(self) -> set[str]:
-        alerts = self.client.get("/api/v1/alerts").json()["data"]["alerts"]
-        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+    def alerts(self) -> list[dict[str, Any]]:
+        """Labels, state and more of each alert that is pending or firing."""
+        found: list[dict[str, Any]] = self.client.get("/api/v1/alerts").json()["data"]["alerts"]
+        return found
+
+
+def set_targets(folder: Path, name: str, addresses: Sequence[str]) -> None:
+    """Tell the Prometheus of a folder whom to scrape; it reads the file anew by itself."""
+    text = yaml.safe_dump([{"targets": list(addresses)}] if addresses else [])
+    write_text(folder / "prometheus" / "targets" / f"{name}.yml", text)
 
 
 @contextmanager
-def prometheus(folder: Path, program: str, targets: Mapping[str, list[str]]) -> Iterator[Prometheus]:
+def prometheus(
+    folder: Path, program: str, targets: Mapping[str, list[str]], hurry: Hurry | None = None
+) -> Iterator[Prometheus]:
     """The repository's configuration and rules, in a hurry; `targets` are by the names of their files."""
+    hurry = hurry or Hurry()
     shutil.copytree(MONITORING / "prometheus", folder / "prometheus")
     shutil.copytree(MONITORING / "alerts", folder / "alerts")
     configuration = folder / "prometheus" / "prometheus.yml"
     text = configuration.read_text(encoding="utf-8")
     assert text.count("15s") == 2
-    configuration.write_text(text.replace("15s", "1s"), encoding="utf-8")
+    configuration.write_text(text.replace("15s", f"{hurry.look_seconds}s"), encoding="utf-8")
     for path in [folder / "prometheus" / "recording_rules.yml", *(folder / "alerts").glob("*.yml")]:
-        text = path.read_text(encoding="utf-8")
-        for slow, fast in HURRY:
-            text = re.sub(slow, fast, text)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(hurry.rules(path.read_text(encoding="utf-8")), encoding="utf-8")
     for name, addresses in targets.items():
-        path = folder / "prometheus" / "targets" / f"{name}.yml"
-        assert path.is_file()
-        path.write_text(yaml.safe_dump([{"targets": addresses}]), encoding="utf-8")
+        assert (folder / "prometheus" / "targets" / f"{name}.yml").is_file()
+        set_targets(folder, name, addresses)
     address = f"127.0.0.1:{free_port()}"
     options = [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={address}"]
     with process(program, f"--config.file={configuration}", *options, log=folder / "prometheus.log"):
@@ -191,26 +199,54 @@ def prometheus(folder: Path, program: str, targets: Mapping[str, list[str]]) -> 
         yield running
 
 
+@dataclass(frozen=True)
+class Told:
+    """Somebody was told for the first time that an alert fires, or that it is over."""
+
+    receiver: str
+    status: str
+    """'firing' or 'resolved'."""
+    labels: Mapping[str, str]
+    runbook: str
+    """Address of what to do."""
+    at: float
+    """On the monotonic clock."""
+
+
 class Receivers:
-    """Everybody who is told of alerts: keeps who heard what, and when."""
+    """Everybody who is told of alerts."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[float, str, str, str]] = []
-        """Time, receiver, alert, and 'firing' or 'resolved'."""
+        self.told: list[Told] = []
+        self.repetitions: list[str] = []
+        """What somebody was told who knew it all already."""
+        self._known: set[tuple[str, ...]] = set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                for alert in told["alerts"]:
-                    name, status = alert["labels"]["alertname"], alert["status"]
-                    outer.heard.append((time.monotonic(), self.path.strip("/"), name, status))
+                outer._hear(self.path.strip("/"), json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *args: Any) -> None: ...
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._lock = threading.Lock()
+
+    def _hear(self, receiver: str, notification: dict[str, Any]) -> None:
+        """A notification is about a group of alerts, of which something has to be new."""
+        with self._lock:
+            new = False
+            for alert in notification["alerts"]:
+                incident = (receiver, alert["status"], alert["fingerprint"], alert["startsAt"])
+                if incident not in self._known:
+                    self._known.add(incident)
+                    runbook = alert["annotations"]["runbook_url"]
+                    self.told.append(Told(receiver, alert["status"], alert["labels"], runbook, time.monotonic()))
+                    new = True
+            if not new:
+                self.repetitions.append(f"{receiver}: {notification['groupLabels']} {notification['status']}")
 
     @contextmanager
     def listening(self) -> Iterator[str]:
@@ -219,9 +255,13 @@ class Receivers:
         self.server.shutdown()
         self.server.server_close()
 
-    def told(self, alert: str, status: str) -> list[str]:
-        """The receivers that were told, once for each time."""
-        return [receiver for _, receiver, name, state in list(self.heard) if (name, state) == (alert, status)]
+    def of(self, status: str, labels: Mapping[str, str], since: float) -> list[Told]:
+        """Who was told of alerts with these labels, once for each incident."""
+        return [
+            told
+            for told in list(self.told)
+            if told.status == status and told.at >= since and labels.items() <= told.labels.items()
+        ]
 
 
 @contextmanager
@@ -241,4 +281,13 @@ def alertmanager(folder: Path, program: str, receivers_url: str) -> Iterator[str
     options.append("--cluster.listen-address=")
     with process(program, f"--config.file={path}", *options, log=folder / "alertmanager.log"):
         wait_for(lambda: httpx.get(f"http://{address}/-/ready").status_code == 200, "Alertmanager")
+        yield address
+
+
+@contextmanager
+def node_exporter(folder: Path, program: str) -> Iterator[str]:
+    """What tells of this host's network."""
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"--web.listen-address={address}", "--collector.disable-defaults", "--collector.netdev"]
+    with process(program, *options, log=folder / "node.log"):
         yield address

@@ -24,9 +24,9 @@ from letterwise.api.settings import ServiceSettings, load_settings
 from letterwise.api.state import ServiceState
 from letterwise.api.utils.auth import KeyRing, require_key
 from letterwise.api.utils.errors import (
+    ALWAYS,
     PROBLEM_RESPONSES,
     BodyLimitMiddleware,
-    SecurityHeadersMiddleware,
     TimeoutMiddleware,
     install_error_handling,
 )
@@ -35,12 +35,13 @@ from letterwise.api.utils.logs import configure_logging
 from letterwise.api.utils.observability import MetricsMiddleware, ServiceMetrics
 from letterwise.api.utils.overload import OverloadMiddleware
 from letterwise.api.utils.request_id import RequestIdMiddleware
+from letterwise.api.utils.security_headers import SecurityHeadersMiddleware
 from letterwise.api.utils.tracing import TracingMiddleware, configure_tracing, record_batch
 
-DESCRIPTION = (
-    "A language model that was taught to spell, and nothing else. It spells words, checks spellings, counts letters "
-    "and names the letter at a position. All answers are the model's own; nothing computes them from the word."
-)
+INTRODUCTION = "A language model that was taught to spell, and nothing else."
+ABILITIES = {"spelling": "It spells words.", "position_count": "It counts letters and names the letter at a position."}
+HONESTY = "These answers are the model's own; nothing computes them from the word."
+SPELL_CHECK = "Only the spell check does without the model: word lists and word frequencies answer there."
 
 
 def load_model(settings: ServiceSettings) -> ServedModel:
@@ -79,6 +80,7 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
     metrics.queue_capacity.set(settings.queue_size)
     metrics.queue_length.set_function(lambda: batcher.waiting)
     state = ServiceState(settings, metrics, batcher)
+    metrics.ready.set_function(lambda: state.ready)
     keys = KeyRing(settings.api_key, settings.api_keys_file)
     limiter = RateLimiter(settings.rate_limit, settings.rate_limit_storage)
     stop_tracing = configure_tracing(__version__)
@@ -86,7 +88,7 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
     app = FastAPI(
         title="letterwise",
         version=__version__,
-        description=DESCRIPTION,
+        description=_description(settings),
         lifespan=_lifespan(state, load, limiter, stop_tracing),
         docs_url=None,
         redoc_url=None,
@@ -100,9 +102,7 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
         asking |= {getattr(route, "path", ""): route for route in routers[task].routes}
     for path in spelling.WITHOUT_MODEL:
         asking.pop(path, None)
-    app.include_router(
-        operations.router, responses={status: PROBLEM_RESPONSES[status] for status in (405, 413, 500, 503)}
-    )
+    app.include_router(operations.router, responses={status: PROBLEM_RESPONSES[status] for status in ALWAYS})
     app.mount("/static", StaticFiles(directory=operations.STATIC), name="static")
     app.mount("/swagger", StaticFiles(packages=[("fastapi_swagger", "resources")]), name="swagger")
 
@@ -132,6 +132,14 @@ def create_app(settings: ServiceSettings, load: LoadModel = load_model) -> FastA
         app.add_middleware(TracingMiddleware)
     app.add_middleware(RequestIdMiddleware)
     return app
+
+
+def _description(settings: ServiceSettings) -> str:
+    """What the service is, for OpenAPI; of a task that it leaves out, nothing."""
+    parts = [INTRODUCTION, *(ABILITIES[task] for task in settings.tasks), HONESTY]
+    if "spelling" in settings.tasks:
+        parts.append(SPELL_CHECK)
+    return " ".join(parts)
 
 
 def _document_batch_size(app: FastAPI, most: int) -> None:

@@ -28,6 +28,7 @@ class Exchange(BaseModel):
     method: str
     path: str
     headers: dict[str, str]
+    """A long value is written as `<1000 times x>`."""
     body: Any
     """JSON; null where the request has none."""
     status: int
@@ -43,6 +44,7 @@ class ServiceExchanges(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     environment: dict[str, str]
+    command: str
     exchanges: list[Exchange]
 
 

@@ -55,7 +55,6 @@ async def living(state: ServiceState, load: LoadModel) -> AsyncIterator[None]:
             yield
         finally:
             state.draining = True
-            state.metrics.ready.set(0)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -64,36 +63,40 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 async def _begin(state: ServiceState, load: LoadModel, asked: asyncio.Event) -> None:
+    watch = _Watch(state)
     try:
-        await _swap(state, load)
+        await _swap(state, load, watch)
     except Exception as error:
         known = isinstance(error, LetterwiseError)
         state.startup_error = str(error) if known else f"The model cannot be loaded: {error}"
         _log.critical(state.startup_error, exc_info=not known)
         signal.raise_signal(signal.SIGTERM)
-        return
-    await asyncio.gather(_watch(state), _reload_when_asked(state, load, asked))
+    else:
+        await _reload_when_asked(state, load, asked, watch)
+    finally:
+        await watch.end()
 
 
-async def _reload_when_asked(state: ServiceState, load: LoadModel, asked: asyncio.Event) -> None:
+async def _reload_when_asked(state: ServiceState, load: LoadModel, asked: asyncio.Event, watch: _Watch) -> None:
     """Replace the model, once at a time: compiling one is not safe in several threads."""
     while True:
         await asked.wait()
         asked.clear()
-        await _reload(state, load)
+        await _reload(state, load, watch)
 
 
-async def _reload(state: ServiceState, load: LoadModel) -> None:
+async def _reload(state: ServiceState, load: LoadModel, watch: _Watch) -> None:
     """Replace the model. Requests in flight end with the one they began with; a failure keeps the old one."""
     try:
-        await _swap(state, load)
+        await _swap(state, load, watch)
     except Exception as error:
         _log.error("The model was not replaced: %s", error, exc_info=not isinstance(error, LetterwiseError))
 
 
-async def _swap(state: ServiceState, load: LoadModel) -> None:
+async def _swap(state: ServiceState, load: LoadModel, watch: _Watch) -> None:
     started = time.perf_counter()
-    model = await asyncio.to_thread(load, state.settings)
+    with hardware.large_blocks_apart():
+        model = await asyncio.to_thread(load, state.settings)
     answering = AnsweringService(model, state.batcher, patient=True)  # a reload must succeed in an overload too
     for which in model.engines:
         await answering.spell([_WARM_UP_WORD], which)
@@ -104,27 +107,48 @@ async def _swap(state: ServiceState, load: LoadModel) -> None:
         checker = await asyncio.to_thread(SpellChecker)
         await answering.check(checker, ["leter"])
         state.checker = checker
+    await watch.end()
     state.metrics.observe_evaluation(model.results, model.transfer)
     state.metrics.observe_model(model.name, model.revision, model.engine_name, __version__)
     answering.patient = False
     state.answering = answering
-    state.metrics.ready.set(1)
+    watch.begin()
     await asyncio.to_thread(hardware.give_memory_back)  # what loading took, and the model that was replaced
     _log.info("Ready with %s after %.1f s.", model.name, time.perf_counter() - started)
 
 
-async def _watch(state: ServiceState) -> None:
-    """Run the canary, for as long as the service lives."""
-    settings, answering = state.settings, state.answering
-    if not settings.canary_interval_seconds or answering is None:
-        return
-    try:
-        items = await asyncio.to_thread(canary_items, answering.model.tokenizer, 0, CANARY_WORDS)
-    except LetterwiseError as error:
-        _log.error("There is no canary: %s", error)
-        return
-    canary = Canary(_ModelAsker(state), items, state.metrics, settings.canary_interval_seconds, settings.canary_window)
-    await canary.run()
+class _Watch:
+    """The canary of the model that is served. Each model has one of its own.
+
+    What another model answered says nothing about this one, and other words may be whole tokens to its tokenizer.
+    """
+
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Watch the model that is served now, and forget all figures of the one before it."""
+        self.state.metrics.forget_canary()
+        self._task = asyncio.create_task(self._run())
+
+    async def end(self) -> None:
+        """Ask nothing more; a probe that is under way does not count."""
+        if self._task:
+            await _cancel(self._task)
+
+    async def _run(self) -> None:
+        state, settings = self.state, self.state.settings
+        if not settings.canary_interval_seconds or state.answering is None:
+            return
+        try:
+            items = await asyncio.to_thread(canary_items, state.answering.model.tokenizer, 0, CANARY_WORDS)
+        except Exception as error:
+            _log.error("There is no canary: %s", error, exc_info=not isinstance(error, LetterwiseError))
+            return
+        await Canary(
+            _ModelAsker(state), items, state.metrics, settings.canary_interval_seconds, settings.canary_window
+        ).run()
 
 
 class _ModelAsker:

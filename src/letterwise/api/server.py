@@ -25,6 +25,10 @@ SWITCH_SECONDS = 0.0005
 """How long the event loop may keep the interpreter from the model's thread, a tenth of Python's default: a forward pass
 takes the interpreter back hundreds of times, and under load would wait that long each time."""
 
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept: longer than load balancers do (60 s is usual), for who closes first may meet a
+request that is on its way."""
+
 
 def serve(settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT; then accept nothing more, finish what is in flight, and return.
@@ -54,6 +58,7 @@ def serve(settings: ServiceSettings) -> None:
         server_header=False,
         # Whom to believe is decided where rates are limited (TRUST_PROXY_HEADERS).
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
     )
     # uvicorn raises the signal again once it has stopped; by then it has done its work.
@@ -66,4 +71,6 @@ def serve(settings: ServiceSettings) -> None:
     if state.startup_error:
         raise LetterwiseError(state.startup_error)
     if not server.started:
-        raise LetterwiseError(f"The service cannot listen on {settings.host}:{settings.port}; the log says why.")
+        raise LetterwiseError(
+            f"The service could not begin to listen on {settings.host}:{settings.port}; the log says why."
+        )

@@ -33,7 +33,7 @@ class ServiceState:
     @property
     def ready(self) -> bool:
         """Whether requests are answered."""
-        return self.answering is not None and not self.draining
+        return self.answering is not None and self.batcher.alive and not self.draining
 
 
 def state_of(request: Request) -> ServiceState:
@@ -50,11 +50,12 @@ async def answering_of(request: Request) -> AnsweringService:
         ServiceProblem: 503, it is not ready.
     """
     state = state_of(request)
-    if not state.ready or state.answering is None:
-        raise ServiceProblem(
-            503, "Not ready", "The model is being loaded, or the service is stopping.", {"Retry-After": "5"}
-        )
-    return state.answering
+    if state.ready and state.answering is not None:
+        return state.answering
+    details = "The model is being loaded, or the service is stopping."
+    if state.answering is not None and not state.draining:
+        details = "The service is broken, and its logs say why; it must be restarted."
+    raise ServiceProblem(503, "Not ready", details, {"Retry-After": "5"})
 
 
 async def checker_of(request: Request) -> SpellChecker:

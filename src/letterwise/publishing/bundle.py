@@ -45,6 +45,7 @@ def bundle_model(
     merged: bool = False,
     license_id: str | None = None,
     tags: Sequence[str] = (),
+    source_url: str | None = None,
 ) -> Bundle:
     """Make the folder of a model repository, in place of what was there.
 
@@ -57,6 +58,7 @@ def bundle_model(
         merged: also add the stand-alone model.
         license_id: as the Hub spells it; by default that of the base model.
         tags: further tags of the card.
+        source_url: where pip gets letterwise, for the card.
 
     Raises:
         LetterwiseError: the run is not finished, or the folder cannot be written.
@@ -74,6 +76,7 @@ def bundle_model(
         dataset_revision=dataset_revision,
         merged=merged,
         tags=list(tags),
+        source_url=source_url,
     )
     with atomic_path(to) as folder:
         folder.mkdir()
@@ -108,7 +111,7 @@ def run_usage(bundle: Bundle, folder: Path) -> str:
     Raises:
         LetterwiseError: it fails.
     """
-    code = usage_code(bundle).replace(json.dumps(bundle.repo_id), json.dumps(str(folder)))
+    code = usage_code(bundle.model_copy(update={"repo_id": str(folder)}))
     printed = io.StringIO()
     try:
         with quiet(), redirect_stdout(printed):

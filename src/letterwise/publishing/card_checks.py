@@ -9,11 +9,11 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 
 import yaml
-from huggingface_hub import ModelCard, parse_eval_result_entries
+from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 
 from letterwise import __version__
 from letterwise.errors import LetterwiseError
-from letterwise.publication import Bundle
+from letterwise.publication import Bundle, RepositoryKind
 from letterwise.reporting.dataset_card import dataset_card
 from letterwise.reporting.hub_results import BENCHMARK_TASKS, PublishedMetric, published_metrics
 from letterwise.reporting.model_card import model_card
@@ -29,10 +29,10 @@ def card_text_problems(folder: Path, bundle: Bundle) -> list[str]:
 
     A card of another version of letterwise has another text; of it the figures alone are looked for.
     """
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    if bundle.letterwise != __version__:
-        return _missing_figures(folder, bundle, text)
     try:
+        text = card_text(folder)
+        if bundle.letterwise != __version__:
+            return _missing_figures(folder, bundle, text)
         wanted = (model_card if bundle.kind == "model" else dataset_card)(folder)
     except LetterwiseError as error:
         return [str(error)]
@@ -44,12 +44,39 @@ def card_text_problems(folder: Path, bundle: Bundle) -> list[str]:
     ]
 
 
+def card_text(folder: Path) -> str:
+    """The card as it was published.
+
+    Raises:
+        LetterwiseError: there is none, or it is no text.
+    """
+    try:
+        return (folder / "README.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LetterwiseError("README.md is missing.") from None
+    except UnicodeDecodeError as error:
+        raise LetterwiseError(f"README.md cannot be read ({error}).") from error
+
+
+def read_card(folder: Path, kind: RepositoryKind) -> ModelCard | DatasetCard:
+    """The card with its metadata.
+
+    Raises:
+        LetterwiseError: there is none, or its metadata cannot be read.
+    """
+    text = card_text(folder)
+    try:
+        return (ModelCard if kind == "model" else DatasetCard)(text)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise LetterwiseError(f"The metadata of README.md cannot be read ({_in_one_line(error)}).") from error
+
+
 def figure_problems(folder: Path, bundle: Bundle) -> list[str]:
     """Compare `model-index` and `.eval_results` with `evaluation_results.json`."""
     try:
         results = read_results(folder / "evaluation_results.json", EvaluationResults)
-        card = ModelCard.load(folder / "README.md")
-    except (LetterwiseError, ValueError) as error:
+        card = read_card(folder, "model")
+    except LetterwiseError as error:
         return [str(error)]
     measured = {(entry.metric, str(entry.mode)): entry.value for entry in published_metrics(results)}
     indexed: dict[tuple[str, str], float] = {
@@ -62,7 +89,13 @@ def figure_problems(folder: Path, bundle: Bundle) -> list[str]:
         listed = {}
         for path in sorted((folder / ".eval_results").glob("*.yaml")):
             mode = path.stem.removeprefix("letterwise").removeprefix("_") or "direct"
-            for entry in parse_eval_result_entries(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            try:
+                entries = parse_eval_result_entries(yaml.safe_load(path.read_text(encoding="utf-8")))
+            # No YAML, no text, or not of the shape that the Hub reads.
+            except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+                problems.append(f".eval_results/{path.name} cannot be read ({_in_one_line(error)})")
+                continue
+            for entry in entries:
                 listed[tasks.get(entry.task_id, entry.task_id), mode] = entry.value
         wanted = {key: value for key, value in measured.items() if key[0] in BENCHMARK_TASKS}
         problems += _differences(".eval_results", wanted, listed)
@@ -92,6 +125,10 @@ def _missing_figures(folder: Path, bundle: Bundle, text: str) -> list[str]:
 
 def _written(entry: PublishedMetric) -> str:
     return (number_text if entry.metric in NOT_SHARES else share_text)(entry.value, entry.interval)
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _around(line: str | None, other: str | None) -> str:

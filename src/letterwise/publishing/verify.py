@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import DatasetCard, HfApi, ModelCard, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from letterwise.errors import LetterwiseError
 from letterwise.models import BaseModel, resolve_base
@@ -26,7 +28,7 @@ from letterwise.publication import (
     files_in,
 )
 from letterwise.publishing.bundle import MERGED
-from letterwise.publishing.card_checks import card_text_problems, figure_problems
+from letterwise.publishing.card_checks import card_text, card_text_problems, figure_problems, read_card
 from letterwise.publishing.dataset_checks import row_problems
 from letterwise.publishing.hub import quietly, told
 from letterwise.publishing.predictions import answer, differences, load_engine
@@ -106,13 +108,19 @@ def _checks(
     yield "every file is whole", lambda: _checksum_problems(folder, bundle)
     if on_hub:
         yield "the Hub accepts the card's metadata", lambda: _metadata_problems(folder, bundle)
-    yield "every link and file named in the card exists", lambda: _link_problems(folder, on_hub)
+    yield "every link and file named in the card exists", lambda: _link_problems(folder, bundle, on_hub)
     yield "the card's text and figures are those of its files", lambda: card_text_problems(folder, bundle)
     if bundle.kind == "dataset":
         yield "every row loads and holds the truth", lambda: row_problems(folder)
         return
     yield "the figures are the same everywhere", lambda: figure_problems(folder, bundle)
-    stored = read_results(folder / PREDICTIONS_FILE, StoredPredictions)
+    try:
+        stored = read_results(folder / PREDICTIONS_FILE, StoredPredictions)
+    except LetterwiseError as error:
+        there = (folder / PREDICTIONS_FILE).is_file()
+        unusable = str(error).replace(f"{folder}/", "") if there else f"{PREDICTIONS_FILE} is missing"
+        yield "the stored predictions can be repeated", lambda: [unusable]
+        return
     count = len(stored.predictions)
     yield (
         f"the adapter repeats {count} stored predictions",
@@ -139,10 +147,10 @@ def _checksum_problems(folder: Path, bundle: Bundle) -> list[str]:
 
 def _metadata_problems(folder: Path, bundle: Bundle) -> list[str]:
     try:
-        card = (ModelCard if bundle.kind == "model" else DatasetCard).load(folder / "README.md")
+        card = read_card(folder, bundle.kind)
         with told(bundle.repo_id):
             HfApi()._validate_yaml(str(card), repo_type=bundle.kind)
-    except (ValueError, LetterwiseError) as error:
+    except LetterwiseError as error:
         return [" ".join(str(error).split())]
     return []
 
@@ -152,11 +160,18 @@ _FILE_SPAN = re.compile(r"`((?:[\w.-]+/)*[\w.-]+\.(?:safetensors|jsonl?|ya?ml|md
 _HUB_LINK = re.compile(r"https://huggingface\.co/(?:(datasets)/)?([\w.-]+/[\w.-]+)")
 
 
-def _link_problems(folder: Path, on_hub: bool) -> list[str]:
-    """Links to files and to the Hub; the cards link to nothing else."""
-    text = (folder / "README.md").read_text(encoding="utf-8")
+def _link_problems(folder: Path, bundle: Bundle, on_hub: bool) -> list[str]:
+    """Links to files and to the Hub, for the cards link to nothing else; and the repositories in the metadata."""
+    try:
+        text = card_text(folder)
+    except LetterwiseError as error:
+        return [str(error)]
     body = re.sub(r"```.*?```", "", text.partition("\n---\n")[2], flags=re.DOTALL)
-    problems = []
+    problems = [
+        f"README.md's metadata has the {kind} {repo_id} as {field}, which the Hub does not have"
+        for field, kind, repo_id in (_named_in_metadata(folder, bundle.kind) if on_hub else [])
+        if not _exists(repo_id, kind)
+    ]
     for name in dict.fromkeys([*_LINK.findall(body), *_FILE_SPAN.findall(body)]):
         hub = _HUB_LINK.fullmatch(name)
         if hub:
@@ -170,7 +185,24 @@ def _link_problems(folder: Path, on_hub: bool) -> list[str]:
     return problems
 
 
+def _named_in_metadata(folder: Path, kind: RepositoryKind) -> Iterator[tuple[str, RepositoryKind, str]]:
+    """Field, kind and name of each repository that a card's metadata refers to."""
+    try:
+        data = read_card(folder, kind).data.to_dict()
+    except LetterwiseError:  # which the check of the metadata says
+        return
+    fields: tuple[tuple[str, RepositoryKind], ...] = (("base_model", "model"), ("datasets", "dataset"))
+    for field, what in fields:
+        names = data.get(field) or []
+        for repo_id in [names] if isinstance(names, str) else names:
+            yield field, what, str(repo_id)
+
+
 def _exists(repo_id: str, kind: str) -> bool:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
     with told(repo_id):
         return bool(HfApi().repo_exists(repo_id, repo_type=kind))
 

@@ -62,7 +62,8 @@ def _spelling_errors(words: pd.DataFrame) -> SpellingErrors:
     learned = pairs[pairs["correct"] & ~pairs["correct_base"]].sort_values(
         ["word_length", "id"], ascending=[False, True]
     )
-    longer = wrong[["word", "predicted_spelling"]].map(len).max(axis=1)
+    # Of no words at all the column of lengths would still be one of text.
+    longer = wrong[["word", "predicted_spelling"]].map(len).astype(int).max(axis=1)
     return SpellingErrors(
         n=len(pairs),
         wrong=len(wrong),

@@ -168,8 +168,9 @@ def _decision(step: Compilable, code: CompiledCode, settings: TrainingConfig, st
         return Decision(False, f"Not compiled: {steps_left} steps are too few.")
     measured = code.seconds()
     if measured.eager_pass is None:
-        measured = replace(measured, eager_pass=_timed_pass(step))
-        code.note(eager_pass=measured.eager_pass)
+        eager_pass = _timed_pass(step)
+        measured = replace(measured, eager_pass=eager_pass)
+        code.note(eager_pass=eager_pass)
     return decide(code.is_there(), measured, steps_left, len(step.sizes))
 
 

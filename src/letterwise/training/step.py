@@ -115,7 +115,7 @@ class TrainingStep:
         ):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
                 summed = self.summed_loss(*self.tensors(batch))
-            loss = summed * scale
+            loss: torch.Tensor = summed * scale
             torch.autograd.backward(loss)
         return loss.detach()
 

@@ -1,6 +1,7 @@
 """How is a word spelled, and is it spelled correctly?
 
-The model answers; the truth is looked at only to score it, and shown when the request asks to verify.
+The model spells; the truth is looked at only to score it, and shown when the request asks to verify. The spell check
+does without the model.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ async def predict_batch(body: SpellingBatch, request: Request, answering: Answer
 
 @router.post("/check")
 async def check(body: SpellCheckRequest, request: Request, answering: Answering, checker: Checker) -> SpellCheckAnswer:
-    """Say whether a word is spelled correctly, and which one was probably meant."""
+    """Say whether a word is spelled correctly, and which one was probably meant; word lists answer, not the model."""
     return (await _check([body], answering, checker))[0]
 
 

@@ -1,6 +1,6 @@
 """Questions to the served model: which prompts to run, and how the answers are read.
 
-All answers come from the model; what is true is never looked at here. Knows nothing about HTTP.
+All answers but the spell check's come from the model; what is true is never looked at here. Knows nothing about HTTP.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class AnsweringService:
         ]
 
     async def check(self, checker: SpellChecker, words: Sequence[str]) -> list[SpellCheck]:
-        """Whether each word is spelled correctly; the model ranks the words that may have been meant.
+        """Whether each word is spelled correctly; the model is asked only where the checker wants it, by default never.
 
         Raises:
             Overloaded: too much is waiting.

@@ -7,9 +7,10 @@ mean.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from opentelemetry import context as tracing_context
 from opentelemetry.context import Context
 
 from letterwise.api.services.admission import Admission
+
+_log = logging.getLogger(__name__)
 
 
 class Overloaded(Exception):  # noqa: N818 - it is a state of the service, not a mistake
@@ -94,6 +97,12 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._worker: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody works: it has been started, and its worker has not ended."""
+        return self._worker is not None and not self._worker.done()
 
     @property
     def waiting(self) -> int:
@@ -119,17 +128,25 @@ class Batcher:
     def start(self) -> None:
         """Begin to work, in the running event loop."""
         self._worker = asyncio.get_running_loop().create_task(self._work())
+        self._worker.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """End the worker; items still waiting are cancelled."""
+        """End the worker; items still waiting are cancelled. A batch that is being run is waited for."""
+        self._stopping = True
         if self._worker:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+        # In a thread, so that meanwhile whoever waited can be told.
+        await asyncio.to_thread(self._executor.shutdown)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """Let nobody wait for a worker that is no more; unless it was stopped, say so."""
+        if not self._stopping:
+            error = None if worker.cancelled() else worker.exception()
+            _log.critical("The model is asked nothing any more: restart the service.", exc_info=error)
         for entries in self._queues.values():
-            for entry in entries:
-                entry.future.cancel()
+            _cancel(entries)
         self._queues.clear()
-        self._executor.shutdown(wait=True)
 
     def admit(self, items: int, operation: str) -> None:
         """Let a request in that will submit so many items, first to an operation of this name, or refuse it.
@@ -144,9 +161,16 @@ class Batcher:
             raise Overloaded
 
     async def submit(self, operation: Operation, items: Sequence[Any]) -> list[Any]:
-        """Wait for the results of some items, in their order; they may be spread over several batches."""
+        """Wait for the results of some items, in their order; they may be spread over several batches.
+
+        Raises:
+            Exception: what the operation raised.
+            RuntimeError: there is no worker.
+        """
         if not items:
             return []
+        if not self.alive:
+            raise RuntimeError("The batcher does not work.")
         loop = asyncio.get_running_loop()
         now, context = time.time_ns(), tracing_context.get_current()
         entries = [_Entry(item, loop.create_future(), now, context) for item in items]
@@ -170,14 +194,17 @@ class Batcher:
             if not queue:
                 del self._queues[operation]
             if entries := [entry for entry in taken if not entry.future.done()]:
-                await self._run(operation, entries)
+                try:
+                    await self._run(operation, entries)
+                finally:
+                    _cancel(entries)  # those without an answer: nobody is left waiting, whatever happened
 
     async def _run(self, operation: Operation, entries: list[_Entry]) -> None:
         started = time.time_ns()
         self.admission.begin(operation.name, len(entries))
         try:
             results = await asyncio.get_running_loop().run_in_executor(
-                self._executor, operation.run, [entry.item for entry in entries]
+                self._executor, _results, operation, [entry.item for entry in entries]
             )
         except Exception as error:
             self.admission.cancel()
@@ -190,7 +217,7 @@ class Batcher:
         for entry, result in zip(entries, results, strict=True):
             if not entry.future.done():
                 entry.future.set_result(result)
-        self.on_batch(
+        self._report(
             Batch(
                 operation.name,
                 [entry.arrived_ns for entry in entries],
@@ -199,3 +226,28 @@ class Batcher:
                 ended,
             )
         )
+
+    def _report(self, batch: Batch) -> None:
+        try:
+            self.on_batch(batch)
+        except Exception:
+            _log.exception("A batch was answered, but could not be counted.")
+
+
+def _cancel(entries: Iterable[_Entry]) -> None:
+    for entry in entries:
+        entry.future.cancel()
+
+
+def _results(operation: Operation, items: list[Any]) -> Sequence[Any]:
+    """A result for each item; whatever goes wrong is an exception that a future can carry."""
+    try:
+        results = operation.run(items)
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise
+        # A panic in Rust, as of `tokenizers`, is no Exception.
+        raise RuntimeError(f"The model failed: {error!r}") from error
+    if len(results) != len(items):
+        raise RuntimeError(f"The model gave {len(results)} results for {len(items)} items.")
+    return results

@@ -103,7 +103,7 @@ def canary_items(tokenizer: PreTrainedTokenizerBase, seed: int, count: int) -> l
 
 
 class Canary:
-    """Asks one item after another, round and round, and sets the gauges of source 'canary'."""
+    """Asks one model about one item after another, round and round, and sets the gauges of source 'canary'."""
 
     def __init__(
         self,
@@ -169,6 +169,7 @@ class Canary:
             levenshtein_distance=levenshtein_distance(spelling, item.word),
         )
         self._window.append(probe)
+        self._metrics.canary_probes_since_load.inc()
         self._metrics.count_probe("spelling", "direct", probe.spelled)
         for question_type, answers in (("letter_count", probe.counted), ("letter_position", probe.placed)):
             for mode, correct in answers.items():

@@ -35,6 +35,9 @@ from letterwise.models import (
 )
 from letterwise.results import AnyResults, Calibration, EvaluationResults, TransferResults, read_results
 
+EVALUATION_FILE = "evaluation_results.json"
+TRANSFER_FILE = "transfer.json"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
@@ -113,8 +116,19 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
     """Load weights and everything beside them.
 
     Raises:
-        LetterwiseError: something there is broken, or a GPU is asked for where there is none.
+        LetterwiseError: something there is broken or belongs to other weights, or a GPU is asked for where there is
+            none.
     """
+    calibration = _beside(source, CALIBRATION_FILE, Calibration)
+    results = _beside(source, EVALUATION_FILE, EvaluationResults)
+    transfer = _beside(source, TRANSFER_FILE, TransferResults)
+    name, revision = source.base.id, source.base.revision
+    if source.adapter:
+        checksum = _checksum(source.adapter)  # before the weights are loaded, which takes long
+        _check_same_weights(source.adapter / CALIBRATION_FILE, calibration.adapter if calibration else "", checksum)
+        evaluated = results.finetuned_model if results else None
+        _check_same_weights(source.adapter / EVALUATION_FILE, evaluated.revision if evaluated else "", checksum)
+        name, revision = f"{name} + adapter", f"{revision} + {checksum[:16]}"
     device = torch.device("cpu")
     if settings.enable_gpu:
         device = hardware.choose_device()
@@ -144,20 +158,38 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
     engines: dict[ModelName, Engine] = {"finetuned": engine(source.adapter)}
     if settings.compare_base and source.adapter:
         engines["base"] = engine(None)
-    name, revision = source.base.id, source.base.revision
-    if source.adapter:
-        name = f"{name} + adapter"
-        revision = f"{revision} + {sha256_file(source.adapter / ADAPTER_WEIGHTS)[:16]}"
     return ServedModel(
         name=name,
         revision=revision,
         engine_name=kind,
         tokenizer=tokenizer,
         engines=engines,
-        calibration=_beside(source, CALIBRATION_FILE, Calibration),
-        results=_beside(source, "evaluation_results.json", EvaluationResults),
-        transfer=_beside(source, "transfer.json", TransferResults),
+        calibration=calibration,
+        results=results,
+        transfer=transfer,
     )
+
+
+def _checksum(adapter: Path) -> str:
+    weights = adapter / ADAPTER_WEIGHTS
+    if not weights.is_file():
+        raise LetterwiseError(f"MODEL_PATH: {adapter} is an adapter without weights: {ADAPTER_WEIGHTS} is missing.")
+    return sha256_file(weights)
+
+
+def _check_same_weights(path: Path, recorded: str, checksum: str) -> None:
+    """Make sure that what was measured was measured on these weights: another adapter's confidence would mislead.
+
+    Args:
+        path: the file of what was measured.
+        recorded: the first digits or all of the SHA-256 of the weights that it names; empty where it names none.
+        checksum: that of the weights beside it.
+    """
+    if not checksum.startswith(recorded):
+        raise LetterwiseError(
+            f"{path} belongs to other weights ({recorded[:16]}) than those beside it ({checksum[:16]}): copy both from "
+            "one run, or remove the file."
+        )
 
 
 def _beside(source: ModelSource, name: str, kind: type[AnyResults]) -> AnyResults | None:

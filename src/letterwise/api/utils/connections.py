@@ -24,11 +24,16 @@ LAST_CALL_SECONDS = 0.2
 """How long an idle connection stays open once the server stops: a request that is under way is answered."""
 
 
+class _HeadTooLargeError(Exception):
+    """Ends the parser's work; no request comes of this head."""
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection; uvicorn's `http` setting takes it."""
 
     _in_head = True
     _head_bytes = 0
+    _too_large = False
     _head_timer: asyncio.TimerHandle | None = None
     _stopping = False
 
@@ -50,10 +55,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._start_timer()
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, "Headers too large", f"Path and headers must not be larger than {MAX_HEAD_BYTES} bytes.")
+            self._refuse_large_head()
 
     def on_headers_complete(self) -> None:
         """The head is there; the body's time and size are the application's business."""
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._too_large = True  # though it came in one piece, and has an end
+            raise _HeadTooLargeError
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -82,8 +90,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
-        self._refuse(400, "Invalid request", "This is not a valid HTTP/1.1 request.")
+        """Refuse what the parser did not take to its end, because it is not HTTP or too large."""
+        if self._too_large:
+            self._refuse_large_head()
+        else:
+            self._refuse(400, "Invalid request", "This is not a valid HTTP/1.1 request.")
 
     def _start_timer(self) -> None:
         self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._give_up)
@@ -96,6 +107,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         if not self.transport.is_closing():
             self._refuse(408, "Timeout", f"The request's headers took longer than {HEAD_SECONDS:g} s.")
+
+    def _refuse_large_head(self) -> None:
+        self._refuse(431, "Headers too large", f"Path and headers must not be larger than {MAX_HEAD_BYTES} bytes.")
 
     def _refuse(self, status: int, error: str, details: str) -> None:
         request_id = uuid.uuid4().hex

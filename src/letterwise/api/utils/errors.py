@@ -15,11 +15,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from letterwise.api.schemas import Problem
+from letterwise.api.utils.connections import HEAD_SECONDS, MAX_HEAD_BYTES
 from letterwise.api.utils.request_id import REQUEST_ID, REQUEST_ID_HEADER
 
 logger = logging.getLogger(__name__)
@@ -41,12 +42,17 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: _documented("No API key, or a wrong one.", "WWW-Authenticate"),
     404: _documented("There is nothing at this path: `TASK_TYPE` leaves out the routes of the other task."),
     405: _documented("The path does not take this method.", "Allow"),
+    408: _documented(f"Path and headers took longer than {HEAD_SECONDS:g} s to come.", "Connection"),
     413: _documented("The body is too large."),
     429: _documented("Too many requests.", "Retry-After", "RateLimit", "RateLimit-Policy"),
+    431: _documented(f"Path and headers are larger than {MAX_HEAD_BYTES:,} bytes.", "Connection"),
     500: _documented("The service failed."),
     503: _documented("Not ready, overloaded, or too slow.", "Retry-After"),
 }
 """What any route under /api may answer besides 200, as FastAPI's `responses`."""
+
+ALWAYS = (405, 408, 413, 431, 500, 503)
+"""Those of them that every route may answer."""
 
 
 class ServiceProblem(Exception):  # noqa: N818 - it is an answer, as in RFC 9457, before it is an error
@@ -216,7 +222,11 @@ class BodyLimitMiddleware:
 
 
 class TimeoutMiddleware:
-    """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work."""
+    """Answer 503 when a request takes longer than `seconds`, a slow upload included, and cancel its work.
+
+    So is one answered whose work is cancelled by others: by the server, DRAIN_SECONDS after it was told to stop, or
+    with a queue whose worker ended. The server's own word for it would be a plain 500.
+    """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self.app = app
@@ -227,7 +237,7 @@ class TimeoutMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
+        started = cancelled = False
 
         async def watched_send(message: Message) -> None:
             nonlocal started
@@ -240,57 +250,23 @@ class TimeoutMiddleware:
         except TimeoutError:
             if not timer.expired():
                 raise
+        except asyncio.CancelledError:
+            if started:
+                raise
+            cancelled = True
         # What is cancelled may end without a word. A response that has begun cannot be replaced; the server closes its
         # connection, as it is incomplete.
-        if timer.expired() and not started:
-            problem = ServiceProblem(
-                503,
-                "Timeout",
-                f"The request took longer than {self.seconds:g} s; ask again later.",
-                {"Retry-After": "1", "Connection": "close"},
-            )
-            await problem_response(problem)(scope, receive, send)
-
-
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'",
-}
-# Swagger UI starts from a script in its page, sets styles there and draws its icons from data URLs.
-_DOCS_POLICY = (
-    f"{_SECURITY_HEADERS['Content-Security-Policy']}; script-src 'self' 'unsafe-inline'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-)
-
-
-class SecurityHeadersMiddleware:
-    """Tell browsers to run nothing but our own files, and caches to keep no answer of the API.
-
-    A route that sets one of these headers itself keeps its own.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
+        if started:
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if path == "/docs":
-                    headers.setdefault("Content-Security-Policy", _DOCS_POLICY)
-                if path.startswith("/api/"):
-                    headers.setdefault("Cache-Control", "no-store")
-                for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
+        task = asyncio.current_task()
+        if timer.expired():
+            details = f"The request took longer than {self.seconds:g} s; ask again later."
+            problem = ServiceProblem(503, "Timeout", details, {"Retry-After": "1", "Connection": "close"})
+        elif cancelled or (task and task.cancelling()):
+            details = "The service is stopping, and did not wait for this answer; ask again later."
+            problem = ServiceProblem(503, "Not ready", details, {"Retry-After": "5", "Connection": "close"})
+        else:
+            return
+        if task:
+            task.uncancel()
+        await problem_response(problem)(scope, receive, send)

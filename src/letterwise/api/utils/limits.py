@@ -105,15 +105,9 @@ class RateLimiter:
         return f'"default";q={self._limit.amount};w={self._limit.get_expiry()}'
 
     async def check(self) -> None:
-        """Ask the storage for a sign of life.
-
-        Raises:
-            LetterwiseError: it gives none.
-        """
+        """Ask the storage for a sign of life; where it gives none, say so and go on, as when it fails later."""
         if self.enabled and not await self._strategy.storage.check():
-            raise LetterwiseError(
-                f"Redis at {self._place} does not answer; start it, or correct its URL in RATE_LIMIT_STORAGE."
-            )
+            self._pause("it does not answer")
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -125,19 +119,23 @@ class RateLimiter:
 
         A service without rate limits for a while is better than none, so a failing Redis stops nobody.
         """
-        now = time.monotonic()
-        if now < self._paused_until:
+        if time.monotonic() < self._paused_until:
             return None
         try:
             allowed = await self._strategy.hit(self._limit, caller)
             window = await self._strategy.get_window_stats(self._limit, caller)
         except StorageError as error:
-            self._paused_until = now + _PAUSE_SECONDS
-            if now >= self._silent_until:
-                self._silent_until = now + _WARNING_SECONDS
-                logger.warning("Rate limits are off while Redis at %s fails: %s", self._place, error)
+            self._pause(error)
             return None
         return Quota(allowed, window.remaining, max(1, math.ceil(window.reset_time - time.time())))
+
+    def _pause(self, reason: object) -> None:
+        """Leave the storage alone for a while, and say why, but not each time."""
+        now = time.monotonic()
+        self._paused_until = now + _PAUSE_SECONDS
+        if now >= self._silent_until:
+            self._silent_until = now + _WARNING_SECONDS
+            logger.warning("Rate limits are off while Redis at %s fails: %s", self._place, reason)
 
 
 def limit_rate(limiter: RateLimiter, trust_proxy_headers: bool = False) -> Callable[..., Awaitable[None]]:

@@ -80,7 +80,10 @@ class ServiceMetrics:
         )
         self.model_info = gauge("model_info", "The model served.", ("model", "revision", "engine", "version"))
         self.model_loaded_timestamp = gauge("model_loaded_timestamp_seconds", "When the model was loaded.")
-        self.ready = gauge("ready", "1 when requests are answered, 0 while the model is loaded or the service stops.")
+        self.ready = gauge(
+            "ready",
+            "1 when requests are answered; 0 while the model is loaded, and while the service stops or is broken.",
+        )
         self.answers = counter(
             "answers_total",
             "Answers to requests, scored against the truth.",
@@ -88,6 +91,9 @@ class ServiceMetrics:
         )
         self.canary_probes = counter(
             "canary_probes_total", "Canary's questions answered.", ("question_type", "mode", "correct")
+        )
+        self.canary_probes_since_load = gauge(
+            "canary_probes_since_load", "Canary's probes answered by the model served now; live figures are its alone."
         )
         self.canary_failures = counter("canary_failures_total", "Canary's probes that got no answer.")
         self.canary_last_probe_timestamp = gauge(
@@ -151,6 +157,11 @@ class ServiceMetrics:
     def count_probe(self, question_type: str, mode: str, correct: bool) -> None:
         """Score an answer to the canary; the arguments are those of `count_answer`."""
         self.canary_probes.labels(question_type, mode, str(correct).lower()).inc()
+
+    def forget_canary(self) -> None:
+        """Begin the live figures anew, for another model; counters go on, as counters do."""
+        self.observe_figures("canary", Figures())
+        self.canary_probes_since_load.set(0)
 
     def report(self) -> Metrics:
         """The figures of the evaluation and, live, of the canary."""
