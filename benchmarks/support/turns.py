@@ -24,6 +24,8 @@ import torch
 MARK = "\x1e"
 SETTLING_SECONDS = 0.5
 """Between two turns: threads that wait for work spin a little before they sleep."""
+REGIONAL = {"ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
+"""For a peer: torch.compile compiles the repeated layer once, as letterwise does, and not the whole model."""
 
 
 class VariantError(RuntimeError):
