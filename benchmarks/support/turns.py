@@ -72,9 +72,9 @@ class Variant:
             answer = self._answers.get(timeout=limit)
         except queue.Empty:
             self.process.kill()
-            raise VariantError(f"{self.spec} had no answer within {limit:,.0f} s") from None
+            raise VariantError(f"{self.spec['stack']} had no answer within {limit:,.0f} s") from None
         if answer is None:
-            raise VariantError(f"{self.spec} ended with code {self.process.wait()}")
+            raise VariantError(f"{self.spec['stack']} ended with code {self.process.wait()}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
