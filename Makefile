@@ -108,6 +108,7 @@ lint: setup ## Check style, types, and that the documents are up to date
 
 bench: setup ## Measure training, evaluation (ADAPTER= if it is there) and data building, then write docs/performance.md anew
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/quick_run.py
 	$(BIN)/python benchmarks/evaluation_speed.py $(if $(wildcard $(ADAPTER)),--adapter $(ADAPTER))
 	$(BIN)/python benchmarks/data_building.py
 	$(BIN)/python benchmarks/evaluation_memory.py

@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048, help="of a batch size in each round, at least")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--words", type=int, default=120, help="of the larger evaluation; the smaller one has 20")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--variant", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.variant:
@@ -63,8 +64,8 @@ def main() -> None:
             **by_processes(options, folder),
         }
     environment = describe_environment(config, resolve_base(config.base_model)).model_dump()
-    write_json(RESULTS, {"environment": environment, "rounds": options.rounds, "steps": STEPS, **found})
-    print(f"Written to {RESULTS}")
+    write_json(options.output, {"environment": environment, "rounds": options.rounds, "steps": STEPS, **found})
+    print(f"Written to {options.output}")
 
 
 def write_config(options: argparse.Namespace, folder: Path, words: int) -> ExperimentConfig:

@@ -1,15 +1,17 @@
 """Training speed on this machine: letterwise, eager and compiled, beside transformers.Trainer with peft.
 
-All train the same LoRA adapter on the same texts. The peer is measured twice, each at the best of several batch sizes:
-as the libraries come, and with every setting of theirs tuned (attention, number type of the adapter, texts of like
-length together, torch.compile of the repeated layers where it works within a time limit); the settings are tuned one
-after the other and all that was tried is recorded. Each variant is a process of its own, with a peak memory of its own,
-and sleeps while another one measures; they take turns, so that a change of the machine's speed hits all alike. What is
-measured is the steady state, tokens of texts a second, without padding.
+All train the same LoRA adapter on the same texts. The peer is measured twice, each at its best batch size, which is
+doubled or halved for as long as that is faster: as the libraries come, and with every setting of theirs tuned
+(attention, number type of the adapter, texts of like length together, torch.compile of the repeated layers where it
+works within a time limit); the settings are tuned one after the other and all that was tried is recorded. Each variant
+is a process of its own, with a peak memory of its own, and sleeps while another one measures; they take turns, so that
+a change of the machine's speed hits all alike. What is measured is the steady state, tokens of texts a second, without
+padding.
 
 The ceiling is the rate of a large matrix product, measured in the same turns, over four operations a parameter and
 token: two forward and two backward, as the frozen base has no gradients of its own. What compiling costs, at first and
 from the kept code, is measured in a cache folder of its own. Writes benchmarks/results/training_speed.json.
+Interrupted, the same command goes on behind the settings that it has tried.
 
     python benchmarks/training_speed.py --rounds 2
 """
@@ -21,12 +23,14 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from turns import Variant, VariantError
+from parts import Parts, best_size, circumstances
+from turns import REGIONAL, Variant, VariantError
 
 from letterwise.config import DataConfig, ExperimentConfig, TrainingConfig, WordsConfig
 from letterwise.data.build import build_data
@@ -40,8 +44,6 @@ EAGER, COMPILED = "letterwise, eager", "letterwise, compiled"
 PLAIN, TUNED = "Trainer + peft, as they come", "Trainer + peft, tuned"
 ATTENTIONS = ("sdpa", "eager")
 ADAPTERS = ("float32", "bfloat16")
-REGIONAL = {"ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
-"""Compiles the repeated layer once, as letterwise does, and not the whole model."""
 Spec = dict[str, Any]
 
 
@@ -52,8 +54,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="of a variant in each round, at least")
     parser.add_argument("--search-tokens", type=int, default=1024, help="for each setting that is tried, at least")
     parser.add_argument("--rows", type=int, default=4, help="packed rows in a step of ours")
-    parser.add_argument("--batches", type=int, nargs="+", default=[4, 8, 16, 32], help="texts in a step of the peer")
-    parser.add_argument("--compile-limit", type=float, default=240, help="seconds that the peer may take to compile")
+    parser.add_argument("--first-batch", type=int, default=16, help="texts in a step of the peer, to begin with")
+    parser.add_argument("--most", type=int, default=256, help="texts in a step of the peer")
+    parser.add_argument("--compile-limit", type=float, default=240, help="seconds for the peer's compiled trial")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--variant", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.variant:
@@ -64,23 +68,26 @@ def main() -> None:
     settings = TrainingConfig(batch_size=options.rows, row_length=128)
     config = ExperimentConfig(run_name="benchmark", base_model=options.base_model, training=settings)
     base = resolve_base(config.base_model)
+    environment = describe_environment(config, base).model_dump()
+    parts = Parts("training_speed", circumstances(environment, vars(options)))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tokenizer = load_tokenizer(base)
         build_words(WordsConfig(), tokenizer, 0, folder / "words")
         build_data(DataConfig(train_examples=8000), tokenizer, 0, folder / "words", folder / "data")
         common = {"base": str(base.folder), "data": str(folder / "data"), "settings": settings.model_dump()}
-        bench = _Bench(options, common, folder)
-        found = bench.measure()
-    write_json(RESULTS, {"environment": describe_environment(config, base).model_dump(), **found})
-    print(f"Written to {RESULTS}")
+        found = _Bench(options, common, folder, parts).measure()
+    write_json(options.output, {"environment": environment, **found})
+    parts.finish()
+    print(f"Written to {options.output}")
 
 
 class _Bench:
     """Tries, measures in turns, and sums up."""
 
-    def __init__(self, options: argparse.Namespace, common: Spec, scratch: Path) -> None:
+    def __init__(self, options: argparse.Namespace, common: Spec, scratch: Path, parts: Parts) -> None:
         self.options = options
+        self.parts = parts
         self.common = common
         self.cache = {"LETTERWISE_CACHE": str(scratch / "cache"), "TORCHINDUCTOR_CACHE_DIR": ""}
         self.peers_cache = {**REGIONAL, "TORCHINDUCTOR_CACHE_DIR": str(scratch / "peers-cache")}
@@ -88,7 +95,7 @@ class _Bench:
 
     def measure(self) -> dict[str, Any]:
         """Everything but the environment."""
-        plain = self._best({"stack": "trainer", "batch": batch} for batch in self.options.batches)
+        plain = self._at_best_batch({"stack": "trainer"})
         tuned = self._tuned()
         first = self._ours(compiled=True)
         started = {"first": first.ready()}
@@ -156,35 +163,44 @@ class _Bench:
         }
 
     def _tuned(self) -> Spec:
-        """The peer's best settings, each chosen with the ones before it; the last with any batch size."""
-        middle = self.options.batches[len(self.options.batches) // 2]
-        start = {"stack": "trainer", "batch": middle, "by_length": True}
+        """The peer's best settings, each chosen with the ones before it; compiled, with the batch that was best."""
+        start = {"stack": "trainer", "batch": self.options.first_batch, "by_length": True}
         chosen = self._best(
             {**start, "attention": attention, "adapter": adapter} for attention in ATTENTIONS for adapter in ADAPTERS
         )
-        chosen = self._best({**chosen, "batch": batch} for batch in self.options.batches)
+        chosen = self._at_best_batch(chosen)
         return self._best([chosen, {**chosen, "compile": True}])
+
+    def _at_best_batch(self, spec: Spec) -> Spec:
+        size = best_size(
+            lambda batch: self._tried_speed({**spec, "batch": batch}), self.options.first_batch, self.options.most
+        )
+        return {**spec, "batch": size}
 
     def _best(self, specs: Iterable[Spec]) -> Spec:
         return max(specs, key=self._tried_speed)
 
     def _tried_speed(self, spec: Spec) -> float:
         known = next((entry for entry in self.tried if entry["settings"] == _told(spec)), None)
-        if known:
-            return float(known["tokens_per_second"] or 0.0)
+        if known is None:
+            known = self.parts.part(json.dumps(_told(spec)), lambda: self._try(spec))
+            self.tried.append(known)
+            print(f"tried {known}", flush=True)
+        return float(known["tokens_per_second"] or 0.0)
+
+    def _try(self, spec: Spec) -> dict[str, Any]:
         variant = self._start(spec)
-        limit = self.options.compile_limit if spec.get("compile") else None
+        ends = time.perf_counter() + self.options.compile_limit if spec.get("compile") else None
+        speed, problem = None, None
         try:
             variant.ready()
-            self._warm(variant, limit)
-            found = variant.ask(limit, tokens=self.options.search_tokens)
+            self._warm(variant, ends and ends - time.perf_counter())
+            found = variant.ask(ends and max(1.0, ends - time.perf_counter()), tokens=self.options.search_tokens)
             variant.stop()
-            speed, problem = found["tokens"] / found["seconds"], None
+            speed = found["tokens"] / found["seconds"]
         except VariantError as error:
-            speed, problem = None, str(error)
-        self.tried.append({"settings": _told(spec), "tokens_per_second": speed, "problem": problem})
-        print(f"tried {_told(spec)}: {f'{speed:,.0f} tokens/s' if speed else problem}", flush=True)
-        return speed or 0.0
+            problem = str(error)
+        return {"settings": _told(spec), "tokens_per_second": speed, "problem": problem}
 
     def _warm(self, variant: Variant, limit: float | None = None) -> None:
         """The first steps are slower than those to come; compiled, the first of each of some widths."""

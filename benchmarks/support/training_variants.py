@@ -28,16 +28,18 @@ from turns import Turns
 
 from letterwise import hardware
 from letterwise.adapters import add_adapter
-from letterwise.config import LoraSection, TrainingConfig
+from letterwise.config import LoraSection, TrainingConfig, load_config
 from letterwise.data.build import load_data
 from letterwise.data.packing import IGNORED, TokenizedExample
 from letterwise.data.texts import spelling_examples, tokenized_texts
+from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.models import BaseModel, load_model, load_tokenizer, resolve_base
 from letterwise.training.compiled_code import CompiledCode
 from letterwise.training.compiling import begin, shape_of_training
 from letterwise.training.state import AdapterOptimizer
 from letterwise.training.step import TrainingStep
-from letterwise.training.train import training_rows
+from letterwise.training.tracking import NoTracker
+from letterwise.training.train import train, training_rows
 
 TEXTS = 6000
 PREPARED_STEPS = 50
@@ -45,7 +47,12 @@ PREPARED_STEPS = 50
 
 def run_variant(spec: dict[str, Any]) -> None:
     """Be the variant that the parent asked for, until it has had enough."""
-    kinds: dict[str, Callable[[dict[str, Any]], None]] = {"letterwise": ours, "trainer": peer, "products": products}
+    kinds: dict[str, Callable[[dict[str, Any]], None]] = {
+        "letterwise": ours,
+        "run": whole_run,
+        "trainer": peer,
+        "products": products,
+    }
     kinds[spec["stack"]](spec)
 
 
@@ -78,6 +85,27 @@ def ours(spec: dict[str, Any]) -> None:
             turns.answer(tokens=tokens, steps=steps, seconds=time.perf_counter() - started)
 
 
+def whole_run(spec: dict[str, Any]) -> None:
+    """A training with letterwise from beginning to end, as the command does it, but for the evaluations.
+
+    `config` is the file of the experiment, whose results and checkpoints folders are empty.
+    """
+    config = load_config(Path(spec["config"]))
+    base = resolve_base(config.base_model)
+    said: list[str] = []
+    report = train(
+        config,
+        base,
+        load_tokenizer(base),
+        load_data(Path(spec["data"]))[0]["train"],
+        "finetuned",
+        lambda model: QuickEvaluation({"spelling_accuracy": 0.0}, {"spelling_accuracy": 0}),
+        NoTracker(),
+        say=said.append,
+    )
+    Turns().answer(tokens=report.tokens, steps=report.steps, training_seconds=report.seconds, said=said)
+
+
 def peer(spec: dict[str, Any]) -> None:
     """transformers.Trainer with peft.
 
@@ -89,7 +117,7 @@ def peer(spec: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(base)
     chosen = {"attn_implementation": spec["attention"]} if "attention" in spec else {}
     model = AutoModelForCausalLM.from_pretrained(base.folder, **chosen)
-    lora = LoraSection()
+    lora = LoraSection(**spec.get("lora", {}))
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,

@@ -24,6 +24,8 @@ import torch
 MARK = "\x1e"
 SETTLING_SECONDS = 0.5
 """Between two turns: threads that wait for work spin a little before they sleep."""
+REGIONAL = {"ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
+"""For a peer: torch.compile compiles the repeated layer once, as letterwise does, and not the whole model."""
 
 
 class VariantError(RuntimeError):
@@ -70,9 +72,9 @@ class Variant:
             answer = self._answers.get(timeout=limit)
         except queue.Empty:
             self.process.kill()
-            raise VariantError(f"{self.spec} had no answer within {limit:,.0f} s") from None
+            raise VariantError(f"{self.spec['stack']} had no answer within {limit:,.0f} s") from None
         if answer is None:
-            raise VariantError(f"{self.spec} ended with code {self.process.wait()}")
+            raise VariantError(f"{self.spec['stack']} ended with code {self.process.wait()}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
