@@ -112,7 +112,7 @@ def soak() -> str:
     return (
         f"{measured['minutes']:g} minutes, {measured['clients']} clients, {measured['requests']:,} requests, "
         f"{measured['reloads']} reloads: {measured['lost']} answers lost, "
-        f"{measured['in_flight_at_sigterm']} requests in flight when the service was told to stop, "
+        f"{measured['in_flight_at_sigterm']} in flight when the service was told to stop, "
         f"{len(measured['problems'])} problems. Memory while no model was being loaded: "
         f"{lives or 'not told by so short a run'}. {_where(measured)}"
     )

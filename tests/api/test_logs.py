@@ -95,6 +95,7 @@ def test_an_exception_is_a_field(lines: Any) -> None:
 
 def test_uvicorn_and_warnings_speak_the_same_format_and_libraries_keep_quiet(lines: Any) -> None:
     logging.getLogger("uvicorn").addHandler(logging.StreamHandler())
+    logging.getLogger("uvicorn.error").setLevel("ERROR")
     configure_logging("debug")
     logging.getLogger("uvicorn.error").info("Started server process [%d]", 1)
     logging.getLogger("uvicorn.access").info("GET /?key=secret")

@@ -51,9 +51,9 @@ def letterwise(*arguments: str | Path) -> int:
 def adapter(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapter that changes what the model answers."""
     base = resolve_base(str(tiny_llama))
-    model = add_adapter(load_model(base, CPU, torch.float32), LoraSection(rank=4, alpha=8), base)
     with torch.random.fork_rng():
         torch.manual_seed(1)
+        model = add_adapter(load_model(base, CPU, torch.float32), LoraSection(rank=4, alpha=8), base)
         for name, weights in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weights, std=0.2)

@@ -79,6 +79,7 @@ def configure_logging(level: str) -> None:
                 **handed_over,
                 "letterwise": {"level": own},
                 "uvicorn": {"level": own, **handed_over["uvicorn"]},
+                "uvicorn.error": {"level": "NOTSET"},
                 "uvicorn.access": {"handlers": [], "propagate": False},
             },
         }
