@@ -64,7 +64,11 @@ def main() -> None:
     environment = describe_environment(config, base).model_dump(mode="json") | {"dtype": "float32", "device": "cpu"}
     write_json(
         RESULTS,
-        {"adapter": str(options.adapter) if options.adapter else None, **compared, "environment": environment}
+        {
+            "adapter": os.path.relpath(options.adapter) if options.adapter else None,
+            **compared,
+            "environment": environment,
+        }
         | {"lm_eval": lm_eval.__version__},
     )
     for kind, figures in compared["tasks"].items():

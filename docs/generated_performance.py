@@ -213,7 +213,9 @@ def harness_agreement() -> str:
         if gaps
         else f"All {asked:,} answers are the same."
     )
-    what = f"{measured['model']} with the adapter {measured['adapter']}" if measured["adapter"] else measured["model"]
+    what = measured["environment"]["base_model"]
+    if measured["adapter"]:
+        what = f"{what}, merged with the adapter {measured['adapter']}"
     header = ("task", "questions", "our evaluation", f"harness {measured['lm_eval']}", "answers that differ")
     return f"{_table(header, rows)}\n\n{differing} Asked was {what}, in float32. {_where(measured)}\n"
 

@@ -247,14 +247,14 @@ def test_agreement_with_the_harness_is_shown_once_it_is_recorded(
     measured = {
         **{"adapter": "adapter", "model": "merged", "lm_eval": "0.4.13"},
         "tasks": {"letter_count": one, "letter_position": {**one, "harness": 0.248, "differing": []}},
-        "environment": {"created": "2026-01-02T03:04:05+00:00", "cpu": "A Processor", "cores": 2},
+        "environment": {"base_model": "tiny", "created": "2026-01-02T03:04:05+00:00", "cpu": "A Processor", "cores": 2},
     }
     write_json(tmp_path / "harness_agreement.json", measured)
     shown = generated_performance.harness_agreement()
     assert "| task | questions | our evaluation | harness 0.4.13 | answers that differ |" in shown
     assert "| letter_count | 250 | 24.8% | 25.2% | 1 |" in shown
     assert "Of 500 answers 1 differ; there the two best candidates are at most 0.0002 apart" in shown
-    assert "Asked was merged with the adapter adapter, in float32. Measured on 2026-01-02" in shown
+    assert "Asked was tiny, merged with the adapter adapter, in float32. Measured on 2026-01-02" in shown
     one["differing"].clear()
     write_json(tmp_path / "harness_agreement.json", measured)
     assert "All 500 answers are the same." in generated_performance.harness_agreement()
