@@ -1,12 +1,12 @@
 """Training speed on this machine: letterwise, eager and compiled, beside transformers.Trainer with peft.
 
-All train the same LoRA adapter on the same texts; ours with the quick run's batches, and with large ones. The peer is measured twice, each at its best batch size, which is
-doubled or halved for as long as that is faster: as the libraries come, and with every setting of theirs tuned
-(attention, number type of the adapter, texts of like length together, torch.compile of the repeated layers where it
-works within a time limit); the settings are tuned one after the other and all that was tried is recorded. Each variant
-is a process of its own, with a peak memory of its own, and sleeps while another one measures; they take turns, so that
-a change of the machine's speed hits all alike. What is measured is the steady state, tokens of texts a second, without
-padding.
+All train the same LoRA adapter on the same texts; ours with the quick run's batches, and with large ones. The peer is
+measured twice, each at its best batch size, which is doubled or halved for as long as that is faster: as the libraries
+come, and with every setting of theirs tuned (attention, number type of the adapter, texts of like length together,
+torch.compile of the repeated layers where it works within a time limit); the settings are tuned one after the other and
+all that was tried is recorded. Each variant is a process of its own, with a peak memory of its own, and sleeps while
+another one measures; they take turns, so that a change of the machine's speed hits all alike. What is measured is the
+steady state, tokens of texts a second, without padding.
 
 The ceiling is the rate of a large matrix product, measured in the same turns, over four operations a parameter and
 token: two forward and two backward, as the frozen base has no gradients of its own. What compiling costs, at first and

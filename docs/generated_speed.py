@@ -47,9 +47,10 @@ def training() -> str:
             "The same adapter on the same texts, in the steady state: tokens of texts, not padding "
             "(`benchmarks/training_speed.py`). The ceiling is what large matrix products alone would allow.",
             _table(("variant", "tokens/s", "of the ceiling", "peak memory"), rows),
-            f"Large batches are of {max(rows_of.values())} packed rows, the others of {min(rows_of.values())}, as in the "
-            f"quick run. At its best letterwise trains {ratios}; with the quick run's batches {small}. Each peer has the best of {_batch_sizes(measured)} texts in a batch; the "
-            f"tuned one the best of {len(measured['tried'])} settings that were tried"
+            f"Large batches are of {max(rows_of.values())} packed rows, the others of {min(rows_of.values())}, as in "
+            f"the quick run. At its best letterwise trains {ratios}; with the quick run's batches {small}. Each peer "
+            f"has the best of {_batch_sizes(measured)} texts in a batch; the tuned one the best of "
+            f"{len(measured['tried'])} settings that were tried"
             + "".join(f", of which {_settings(entry['settings'])} failed or took too long" for entry in failed)
             + f". The ceiling is {measured['ceiling_tokens_per_second']:,.0f} tokens/s, from "
             f"{measured['matrix_product_gflops']:,.0f} GFLOP/s. Compiling takes {compiling['first']:,.0f} s at first "

@@ -1,4 +1,4 @@
-"""The data of an experiment as one makes them with `datasets` alone: a list of words, `map` to texts, `map` to check them.
+"""The data of an experiment as one makes them with `datasets` alone: drawn words, `map` to texts, `map` to check them.
 
 The same words, templates, questions and checks as `letterwise.data.build`, so that what is compared is how the rows are
 made, checked and written.
@@ -59,16 +59,11 @@ def build_plainly(
     identities = [f"train-{number:07d}" for number in range(len(surfaces))]
     drawn = Dataset.from_dict({"id": identities, "surface": surfaces, "template": names})
     several = processes if processes > 1 else None
-    if batched:
-        texts = drawn.map(_render_some, batched=True, num_proc=several)
-    else:
-        texts = drawn.map(_render, num_proc=several)
-    reserved = {"held_out": frozenset(words)}
-    if batched:
-        checked = texts.map(_check_some, batched=True, num_proc=several, fn_kwargs=reserved)
-    else:
-        checked = texts.map(_check, num_proc=several, fn_kwargs=reserved)
-    assert not any(checked["leaks"]) and not any(checked["impure"])
+    render, check = (_render_some, _check_some) if batched else (_render, _check)
+    texts = drawn.map(render, batched=batched, num_proc=several)
+    checked = texts.map(check, batched=batched, num_proc=several, fn_kwargs={"held_out": frozenset(words)})
+    assert not any(checked["leaks"])
+    assert not any(checked["impure"])
     assert all(len(pieces) > 1 for context in contexts() for pieces in tokens_in_context(tokenizer, context, words))
     folder.mkdir(parents=True)
     texts.to_parquet(folder / "train.parquet")
