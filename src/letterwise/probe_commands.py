@@ -28,8 +28,8 @@ def probe(
 ) -> None:
     """Find out where a trained run's models know which letters a token has: in the embedding, and in each layer.
 
-    Fits linear probes on tokens of the vocabulary and tests them on others (docs/method.md), for base, tuned and control
-    model. Writes probes.json and figures/probes.png; the report has a section on them when it is written next.
+    Fits linear probes on tokens of the vocabulary and tests them on others (docs/method.md), for base, tuned and
+    control model. Writes probes.json and figures/probes.png; a report written afterwards has a section on them.
     """
     settings = finished_run(config, run_name)
     from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE, ProbeResults

@@ -118,7 +118,10 @@ def probe_step(run: Run) -> Step:
 def _probe_model(
     run: Run, role: ModelRole, adapter: Path | None, items: ProbeItems, device: torch.device
 ) -> NDArray[np.bool_]:
-    """Whether the probes' answers are right, shape (places, test items); of the base model then with shuffled tokens."""
+    """Whether the probes' answers are right, shape (places, test items).
+
+    The base model has one row more: its embeddings, each given to another token.
+    """
     tokens: Sequence[int] = items.token_ids.tolist()
     scratch = run.folder / _PIECES / "representations"
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed

@@ -1,7 +1,7 @@
 """Linear probes: logistic regressions with an L2 penalty, all letters and all strengths of the penalty at once.
 
-One at a time, as scikit-learn fits them, the probes of a run would take hours: there are some ten thousand. Their answers
-are the same, and a test holds one against the other. Knows representations and questions; knows nothing about models.
+One at a time, as scikit-learn fits them, the ten thousand probes of a run would take hours. The weights are the same,
+and a test holds one against the other. Knows representations and questions; knows nothing about models.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What probes are asked: which token has which letters, and which tokens probes are fitted and tested on.
 
-Follows Kaushal and Mahowald (NAACL 2022, "What do tokens know about their characters and how do they know it?"): for each
-letter as many tokens that contain it as tokens that do not, and no test token of a word family that a probe has seen.
-Knows tokens; knows nothing about models.
+Follows Kaushal and Mahowald (NAACL 2022, "What do tokens know about their characters and how do they know it?"): for
+each letter as many tokens that contain it as tokens that do not, and no test token of a word family that a probe has
+seen. Knows tokens; knows nothing about models.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def draw_items(tokens: Sequence[LetterToken], seed: int) -> ProbeItems:
     probed = asked.any(axis=0)
     if not probed.any():
         raise LetterwiseError(
-            f"{len(kept)} letter tokens are too few to probe: in each of three parts, some letter has to be in {FEWEST} "
-            "of them; choose a base model with a larger vocabulary."
+            f"{len(kept)} letter tokens are too few to probe: in each of three parts, some letter has to be in "
+            f"{FEWEST} of them; choose a base model with a larger vocabulary."
         )
     return ProbeItems(
         token_ids=np.array([token.token_id for token in kept]),

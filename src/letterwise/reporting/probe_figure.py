@@ -61,8 +61,8 @@ def plot_probes(results: ProbeResults, path: Path) -> Figure:
     add_role_legend(figure, axes)
     add_note(
         figure,
-        f"Linear probes on {results.tokens['test']:,} vocabulary tokens of word families that the probes have not seen; "
-        "bands: 95% bootstrap\nintervals over families.",
+        f"Linear probes on {results.tokens['test']:,} vocabulary tokens of word families unknown to the probes.\n"
+        "Bands: 95% bootstrap intervals over families.",
     )
     save_figure(figure, path)
     return figure

@@ -42,9 +42,9 @@ def probes_section(results: ProbeResults, figure: Path | None) -> Section:
         Text(
             "Linear probes say what can be read off a token's representation: its input embedding, and what each layer "
             "gives at the token, which stands alone behind one token that opens a text. They are fitted on "
-            f"{tokens['fit']:,} tokens of the vocabulary, their penalty is chosen on {tokens['validation']:,}, and they are "
-            f"tested on {tokens['test']:,} tokens of {families['test']:,} word families of which they have seen none "
-            "(Kaushal and Mahowald, 2022). For each letter as many test tokens contain it as do not. The spelling "
+            f"{tokens['fit']:,} tokens of the vocabulary, their penalty is chosen on {tokens['validation']:,}, and "
+            f"they are tested on {tokens['test']:,} tokens of {families['test']:,} word families of which they have "
+            "seen none (Kaushal and Mahowald, 2022). For each letter as many test tokens contain it as do not. The spelling "
             f"training has seen these tokens: probes say where knowledge is, not whether it generalizes.{left_out}"
         ),
         Items(what_probes_found(results)),
@@ -145,8 +145,8 @@ def _letter_table(results: ProbeResults) -> Table:
     columns |= {"tuned": _best(tuned, "contains_letter")} if tuned else {}
     header = [name if place.place == EMBEDDING else f"{name}, {_name(place.place)}" for name, place in columns.items()]
     return Table(
-        f"{QUESTIONS['contains_letter']}, letter by letter, in the embedding and where each model tells most. Brackets: "
-        "95% Wilson intervals.",
+        f"{QUESTIONS['contains_letter']}, letter by letter, in the embedding and where each model tells most. "
+        "Brackets: 95% Wilson intervals.",
         ["letter", *header, "n"],
         [
             [
