@@ -91,9 +91,9 @@ def test_the_sentences_say_where_it_was_and_where_it_went(probes: ProbeResults) 
     assert contains == (
         "Which letters a token contains: before training the embedding tells 70.0% [68.0, 72.0], and most of all layer "
         "1, 80.0% [78.0, 82.0]; the best baseline, appearance, has 62.0% [60.0, 64.0]. After training layer 2 tells "
-        "most, 88.0% [86.0, 90.0]. It tells significantly more than the base model at 1 of 3 places, most so at layer 2 "
-        "(+13.0 [+11.0, +15.0] points). It tells significantly more than the control at 1 of 3 places, most so at layer "
-        "2 (+12.0 [+10.0, +14.0] points)."
+        "most, 88.0% [86.0, 90.0]. It tells significantly more than the base model at 1 of 3 places, most so at layer "
+        "2 (+13.0 [+11.0, +15.0] points). It tells significantly more than the control at 1 of 3 places, most so at "
+        "layer 2 (+12.0 [+10.0, +14.0] points)."
     )
 
 

@@ -44,8 +44,9 @@ def probes_section(results: ProbeResults, figure: Path | None) -> Section:
             "gives at the token, which stands alone behind one token that opens a text. They are fitted on "
             f"{tokens['fit']:,} tokens of the vocabulary, their penalty is chosen on {tokens['validation']:,}, and "
             f"they are tested on {tokens['test']:,} tokens of {families['test']:,} word families of which they have "
-            "seen none (Kaushal and Mahowald, 2022). For each letter as many test tokens contain it as do not. The spelling "
-            f"training has seen these tokens: probes say where knowledge is, not whether it generalizes.{left_out}"
+            "seen none (Kaushal and Mahowald, 2022). For each letter as many test tokens contain it as do not. The "
+            "spelling training has seen these tokens: probes say where knowledge is, not whether it generalizes."
+            + left_out
         ),
         Items(what_probes_found(results)),
     ]
