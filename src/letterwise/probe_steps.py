@@ -76,36 +76,7 @@ def probe_step(run: Run) -> Step:
                 with atomic_path(piece) as temporary:
                     np.save(temporary, answered)
             right[role] = np.load(piece)
-        baselines = {
-            "majority_class": items.majority_is_right()[None],
-            "shuffled_tokens": right["base"][-1:],
-            "appearance": probe(items.appearance, items, device)[None],
-        }
-        right["base"] = right["base"][:-1]
-        places = [EMBEDDING, *(f"layer_{number}" for number in range(1, len(right["base"])))]
-        bootstrap = Bootstrap(config.evaluation.bootstrap_samples, config.seed)
-        answers = Answers(items.test_items(), right | baselines, bootstrap)
-        results = ProbeResults(
-            seed=config.seed,
-            prefix=run.tokenizer.decode([prefix_token(run.tokenizer)]),
-            tokens={name: int((items.parts == part).sum()) for part, name in enumerate(PARTS)},
-            families={name: len(set(items.families[items.parts == part])) for part, name in enumerate(PARTS)},
-            letters_left_out=[letter for letter in ascii_lowercase if letter not in items.letters],
-            computed_on=hardware.describe(device, hardware.choose_dtype(device)),
-            models={
-                role: ProbedModel(
-                    id=run.base.id if role == "base" else f"{run.base.id} + {role} adapter",
-                    revision=checksums[role][:16],
-                    places=answers.places(role, places),
-                )
-                for role in adapters
-            },
-            baselines={
-                name: ProbeBaseline(accuracy=answers.accuracy(name), description=description)
-                for name, description in _BASELINES.items()
-            },
-            differences=answers.differences(places),
-        )
+        results = _results(run, items, right, checksums, device)
         write_results(folder / PROBES_FILE, results)
         plot_probes(results, folder / PROBES_FIGURE)
         shutil.rmtree(folder / _PIECES, ignore_errors=True)
@@ -141,3 +112,43 @@ def _probe_model(
         rows.append(probe(np.random.default_rng(run.config.seed).permutation(embeddings), items, device))
     shutil.rmtree(scratch, ignore_errors=True)
     return np.stack(rows)
+
+
+def _results(
+    run: Run,
+    items: ProbeItems,
+    answered: dict[str, NDArray[np.bool_]],
+    checksums: dict[ModelRole, str],
+    device: torch.device,
+) -> ProbeResults:
+    """What `_probe_model` gave for each model, and the baselines, as accuracies and differences."""
+    baselines = {
+        "majority_class": items.majority_is_right()[None],
+        "shuffled_tokens": answered["base"][-1:],
+        "appearance": probe(items.appearance, items, device)[None],
+    }
+    right = answered | {"base": answered["base"][:-1]} | baselines
+    places = [EMBEDDING, *(f"layer_{number}" for number in range(1, len(right["base"])))]
+    bootstrap = Bootstrap(run.config.evaluation.bootstrap_samples, run.config.seed)
+    answers = Answers(items.test_items(), right, bootstrap)
+    return ProbeResults(
+        seed=run.config.seed,
+        prefix=run.tokenizer.decode([prefix_token(run.tokenizer)]),
+        tokens={name: int((items.parts == part).sum()) for part, name in enumerate(PARTS)},
+        families={name: len(set(items.families[items.parts == part])) for part, name in enumerate(PARTS)},
+        letters_left_out=[letter for letter in ascii_lowercase if letter not in items.letters],
+        computed_on=hardware.describe(device, hardware.choose_dtype(device)),
+        models={
+            role: ProbedModel(
+                id=run.base.id if role == "base" else f"{run.base.id} + {role} adapter",
+                revision=checksum[:16],
+                places=answers.places(role, places),
+            )
+            for role, checksum in checksums.items()
+        },
+        baselines={
+            name: ProbeBaseline(accuracy=answers.accuracy(name), description=description)
+            for name, description in _BASELINES.items()
+        },
+        differences=answers.differences(places),
+    )

@@ -48,8 +48,8 @@ class _Questions:
 
     def split(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the letters that a token contains, of its first and of its last letter."""
-        contains, first, last = logits.split([self.contains.shape[1], *([len(ascii_lowercase)] * 2)], dim=2)
-        return contains, first, last
+        letters, alphabet = self.contains.shape[1], len(ascii_lowercase)
+        return logits[..., :letters], logits[..., letters:-alphabet], logits[..., -alphabet:]
 
     def losses(self, logits: Tensor) -> Tensor:
         """Mean loss of each strength and probe, shape (strengths, letters + 2)."""
@@ -152,9 +152,9 @@ def fit_linear(
         scaled = weights * scale
         logits = (rotated @ scaled.flatten(1)).unflatten(1, scaled.shape[1:]) + bias
         total = loss(logits) + (penalties[:, None] / 2 * scaled.square()).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return float(total)
+        total.backward()
+        return total.item()
 
-    optimizer.step(objective)
+    optimizer.step(objective)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return torch.einsum("de,esk->dsk", axes, weights * scale), bias.detach()

@@ -86,7 +86,7 @@ def draw_items(tokens: Sequence[LetterToken], seed: int) -> ProbeItems:
     parts = _divide(families, rng)
     contains = np.array([[letter in word for letter in ascii_lowercase] for word in words])
     asked = np.stack([_balanced(contains[:, letter], parts, rng) for letter in range(len(ascii_lowercase))], axis=1)
-    probed = asked.any(axis=0)
+    probed = asked.sum(axis=0) > 0
     if not probed.any():
         raise LetterwiseError(
             f"{len(kept)} letter tokens are too few to probe: in each of three parts, some letter has to be in "

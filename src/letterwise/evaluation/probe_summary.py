@@ -58,7 +58,8 @@ class Answers:
 
         def by_family(values: NDArray[np.bool_], question: ProbeQuestion) -> Floats:
             asked = questions[question]
-            return np.bincount(families[asked], (weights * values)[asked], minlength=families.max() + 1)
+            counted = np.bincount(families[asked], (weights * values)[asked], minlength=families.max() + 1)
+            return counted.astype(np.float64)
 
         everything = np.ones(len(items), dtype=bool)
         keys = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -60,8 +61,9 @@ def write_representations(
     make_folder(folder)
     paths: dict[str, Path] = {}
     with explained_write_errors(folder), ExitStack() as stack:
-        files = []
-        for batch in torch.as_tensor(np.asarray(token_ids)).split(TOKENS_AT_A_TIME):
+        files: list[BinaryIO] = []
+        for start in range(0, len(token_ids), TOKENS_AT_A_TIME):
+            batch = torch.as_tensor(token_ids[start : start + TOKENS_AT_A_TIME])
             rows = torch.stack([torch.full_like(batch, prefix), batch], dim=1).to(device)
             layers = body(input_ids=rows, use_cache=False, output_hidden_states=True).hidden_states[1:]
             # What a model adds to its embedding before the first layer, as GPT-2 does positions, is not the token's.
