@@ -18,6 +18,7 @@ from letterwise import __version__
 from letterwise.config import load_config, override
 from letterwise.errors import LetterwiseError
 from letterwise.export_commands import add_export_commands
+from letterwise.probe_commands import add_probe_commands
 from letterwise.publish_cli import app as publish_app
 from letterwise.report_commands import add_report_commands
 from letterwise.reporting.console import Terminal
@@ -322,6 +323,7 @@ def doctor(
 
 
 add_sweep_commands(app)
+add_probe_commands(app)
 add_report_commands(app)
 add_export_commands(app)
 

@@ -20,6 +20,7 @@ from letterwise.evaluation.evaluate import QuickEvaluation, quick_evaluation
 from letterwise.evaluation.transfer import analyse_transfer
 from letterwise.evaluation_steps import calibrate_step, evaluate_step, run_adapters
 from letterwise.files import make_folder, write_text
+from letterwise.probe_results import PROBES_FILE
 from letterwise.publication import PUBLICATION_FILE
 from letterwise.reporting.figures import write_all_figures
 from letterwise.reporting.report import REPORT_FILES, write_report
@@ -191,7 +192,7 @@ def report_step(run: Run) -> Step:
         met = report.conclusion.success_criteria_met.values()
         run.terminal.say(f"  {sum(met)} of {len(met)} success criteria met")
 
-    read = [*RECORD_FILES, PUBLICATION_FILE, *FIGURES.values()]
+    read = [*RECORD_FILES, PUBLICATION_FILE, PROBES_FILE, *FIGURES.values()]
     beside = [adapter / CALIBRATION_FILE, adapter / ADAPTER_WEIGHTS]
     inputs = [checksums_of(run.folder, [run.folder / name for name in read]), checksums_of(adapter, beside)]
     outputs = [run.folder / name for name in REPORT_FILES]

@@ -25,6 +25,7 @@ from letterwise.reporting.report_findings import first_paragraph, made_worse
 from letterwise.reporting.report_middle import comparison_section, results_section, transfer_section
 from letterwise.reporting.report_model import Conclusion, FinalReport, TransferLearningAnalysis
 from letterwise.reporting.report_opening import data_section, method_section, summary_section, training_section
+from letterwise.reporting.report_probes import probes_section
 from letterwise.reporting.report_record import RunRecord, configuration, read_record
 from letterwise.results import write_results
 
@@ -113,6 +114,7 @@ def make_document(record: RunRecord, report: FinalReport) -> Document:
             results_section(record),
             comparison_section(record, judged.made_worse),
             transfer_section(record),
+            *([probes_section(record.probes, record.figures.get("probes"))] if record.probes else []),
             errors_section(record, report.error_analysis),
             limitations_section(judged),
             deployment_section(record),

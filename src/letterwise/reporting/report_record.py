@@ -15,6 +15,7 @@ import yaml
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
+from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE, ProbeResults
 from letterwise.publication import Publication, read_publication
 from letterwise.reporting.summary import find_difference
 from letterwise.results import (
@@ -53,6 +54,7 @@ FIGURES = {
             *("confusion", "item_table"),
         )
     },
+    "probes": PROBES_FIGURE,
 }
 
 
@@ -89,6 +91,8 @@ class RunRecord:
     predictions: dict[str, pd.DataFrame]
     calibration: Calibration | None
     publication: Publication
+    probes: ProbeResults | None
+    """Those of the models that were evaluated."""
     figures: dict[str, Path]
     """Those that the run drew."""
     checksums: dict[str, str]
@@ -155,10 +159,21 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
         publication=read_publication(folder),
+        probes=_read_probes(folder / PROBES_FILE, results),
         figures={name: path for name, place in FIGURES.items() if (path := folder / place).is_file()},
         checksums={name: sha256_file(folder / name) for name in RECORD_FILES},
         adapter_bytes=weights.stat().st_size if weights and weights.is_file() else None,
     )
+
+
+def _read_probes(path: Path, results: EvaluationResults) -> ProbeResults | None:
+    """What probes found, unless a model that they were fitted on was trained or chosen anew since."""
+    if not path.is_file():
+        return None
+    probes = read_results(path, ProbeResults)
+    evaluated = {role: results.model(role) for role in probes.models}
+    same = all(model and model.revision == probes.models[role].revision for role, model in evaluated.items())
+    return probes if same else None
 
 
 def configuration(record: RunRecord) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""The command that probes a trained run's models for the letters of tokens.
+
+Wires, decides nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from letterwise.report_commands import finished_run
+
+
+def add_probe_commands(app: typer.Typer) -> None:
+    """Add `probe` to the command line."""
+    app.command()(probe)
+
+
+def probe(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Experiment YAML of the run; not needed with --run-name.")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run-name", help="The run: results/<run_name>, or in the configuration's folder.")
+    ] = None,
+) -> None:
+    """Find out where a trained run's models know which letters a token has: in the embedding, and in each layer.
+
+    Fits linear probes on tokens of the vocabulary and tests them on others (docs/method.md), for base, tuned and
+    control model. Writes probes.json and figures/probes.png; a report written afterwards has a section on them.
+    """
+    settings = finished_run(config, run_name)
+    from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE, ProbeResults
+    from letterwise.probe_steps import probe_step
+    from letterwise.reporting.report_probes import what_probes_found
+    from letterwise.results import read_results
+    from letterwise.run_folder import Run
+
+    run = Run(settings)
+    run.execute(probe_step(run))
+    for sentence in what_probes_found(read_results(run.folder / PROBES_FILE, ProbeResults)):
+        run.terminal.say(sentence)
+    run.terminal.say(f"Written to {run.folder}: {PROBES_FILE}, {PROBES_FIGURE}")
