@@ -227,9 +227,9 @@ def transfer(
     seed: SeedOption = None,
     run_name: NameOption = None,
 ) -> None:
-    """Analyse how far spelling carried over, and draw the figures.
+    """Analyse how far spelling carried over and which items are answered right, and draw the figures.
 
-    Needs the run's evaluation. Writes transfer.json and the figures of both tasks.
+    Needs the run's evaluation. Writes transfer.json, item_analysis.json and the figures of both tasks.
     """
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import transfer_step

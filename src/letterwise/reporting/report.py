@@ -22,6 +22,7 @@ from letterwise.reporting.report_document import Document, to_html, to_pdf
 from letterwise.reporting.report_error_section import errors_section
 from letterwise.reporting.report_errors import analyse_errors
 from letterwise.reporting.report_findings import first_paragraph, made_worse
+from letterwise.reporting.report_items import items_section
 from letterwise.reporting.report_middle import comparison_section, results_section, transfer_section
 from letterwise.reporting.report_model import Conclusion, FinalReport, TransferLearningAnalysis
 from letterwise.reporting.report_opening import data_section, method_section, summary_section, training_section
@@ -114,6 +115,7 @@ def make_document(record: RunRecord, report: FinalReport) -> Document:
             comparison_section(record, judged.made_worse),
             transfer_section(record),
             errors_section(record, report.error_analysis),
+            *([items_section(record.item_analysis)] if record.item_analysis else []),
             limitations_section(judged),
             deployment_section(record),
             recommendations_section(judged),

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE, ItemAnalysis
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
@@ -43,6 +44,8 @@ RECORD_FILES = (
     *(f"{task}/predictions.parquet" for task in TASKS),
 )
 """What a finished run holds and the report cannot do without."""
+FURTHER_FILES = (ITEM_ANALYSIS_FILE,)
+"""What a run may hold: the report shows it where it is there."""
 FIGURES = {
     "token_distribution": "words/token_distribution.png",
     **{name: f"spelling/figures/{name}.png" for name in ("training_loss", "learning_curves")},
@@ -87,6 +90,7 @@ class RunRecord:
     results: EvaluationResults
     transfer: TransferResults
     predictions: dict[str, pd.DataFrame]
+    item_analysis: ItemAnalysis | None
     calibration: Calibration | None
     publication: Publication
     figures: dict[str, Path]
@@ -144,6 +148,8 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         raise LetterwiseError(f"{folder / 'transfer.json'} is not of the last evaluation; run `letterwise transfer`.")
     calibration = adapter / "calibration.json" if adapter else None
     weights = adapter / "adapter_model.safetensors" if adapter else None
+    items = folder / ITEM_ANALYSIS_FILE
+    further = [name for name in FURTHER_FILES if (folder / name).is_file()]
     return RunRecord(
         folder=folder,
         config=load_config(folder / "config.yaml"),
@@ -153,10 +159,11 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         results=results,
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
+        item_analysis=read_results(items, ItemAnalysis) if items.is_file() else None,
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
         publication=read_publication(folder),
         figures={name: path for name, place in FIGURES.items() if (path := folder / place).is_file()},
-        checksums={name: sha256_file(folder / name) for name in RECORD_FILES},
+        checksums={name: sha256_file(folder / name) for name in (*RECORD_FILES, *further)},
         adapter_bytes=weights.stat().st_size if weights and weights.is_file() else None,
     )
 
