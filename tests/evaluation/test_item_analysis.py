@@ -12,7 +12,6 @@ from letterwise.errors import LetterwiseError
 from letterwise.evaluation.item_analysis import analyse_items, item_properties
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.results import read_results, write_results
-from letterwise.tasks.letter_position import PHRASINGS
 from letterwise.tasks.questions import Question, count_question, make_questions, position_question, question_context
 from letterwise.words.dictionary import tokens_in_context
 

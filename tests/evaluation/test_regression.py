@@ -75,7 +75,7 @@ def test_questions_about_one_word_count_as_one_piece_of_evidence() -> None:
 
 def test_a_group_that_is_always_wrong_is_left_out_and_changes_nothing_else() -> None:
     table = simulated()
-    decided = table.iloc[:50].assign(correct=False, place=pd.Categorical(["only"] * 50, table["place"].cat.categories))
+    decided = table.iloc[:50].assign(correct=False, place=pd.Categorical(["only"] * 50, dtype=table["place"].dtype))
     found = odds_ratios(pd.concat([table, decided]), "spelled", ["length"], ["place"])
     only = found.pop("place.only")
     assert found == odds_ratios(table, "spelled", ["length"], ["place"])
