@@ -1,4 +1,4 @@
-"""Typed models of the files that look closer at what the evaluation found: ``item_analysis.json``.
+"""Typed models of the files that look beyond the evaluation: ``item_analysis.json`` and ``retention.json``.
 
 Knows the names and shapes of results; knows nothing about how they are computed.
 """
@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import Field
 
 from letterwise.config import AnswerMode
-from letterwise.results import SCHEMA_VERSION, Estimate, Interval, ModelRole, QuestionType, ResultsModel
+from letterwise.results import SCHEMA_VERSION, Estimate, Interval, ModelRole, QuestionType, ResultsModel, TrainedRole
 
 ITEM_ANALYSIS_FILE = "item_analysis.json"
+RETENTION_FILE = "retention.json"
 
 ItemProperty = Literal["word_length", "n_tokens", "token_place", "true_count", "zipf"]
 ITEM_PROPERTIES: tuple[ItemProperty, ...] = ("word_length", "n_tokens", "token_place", "true_count", "zipf")
@@ -62,3 +63,43 @@ class ItemAnalysis(ResultsModel):
         """One model's results on one type of question in one mode."""
         key = (model, question_type, mode)
         return next((each for each in self.items if (each.model, each.question_type, each.mode) == key), None)
+
+
+class PlainText(ResultsModel):
+    """The English text on which retention is measured."""
+
+    source: str
+    sha256: str
+    """Of the whole text; passages of another text or tokenizer are not comparable."""
+    passages: int
+    """Of equal length; intervals resample them."""
+    tokens: int
+    """Tokens that were predicted: all of each passage but the first."""
+
+
+class Retained(ResultsModel):
+    """What an adapter changed of its base model's predictions, token by token on the same text."""
+
+    perplexity_ratio: Estimate
+    """Perplexity with the adapter ÷ without; above 1, the text has become harder to predict."""
+    unchanged_choices: Estimate
+    """Share of tokens where greedy decoding chooses what it chose before, given the text up to there."""
+    kl_divergence: Estimate
+    """Mean Kullback-Leibler divergence of the next-token distribution from the base model's, in nats."""
+
+
+class Retention(ResultsModel):
+    """``retention.json``: what training on spelling left of the base model's English.
+
+    Every interval is a 95% bootstrap interval that resamples passages, the same ones for both models; n counts tokens.
+    """
+
+    schema_version: str = SCHEMA_VERSION
+    text: PlainText
+    revisions: dict[ModelRole, str]
+    """Which models were measured, as in ``evaluation_results.json``."""
+    dtype: str
+    """Number type in which they ran."""
+    perplexity: dict[ModelRole, Estimate]
+    """By token, of each model."""
+    against_base: dict[TrainedRole, Retained]

@@ -27,6 +27,7 @@ from letterwise.reporting.report_middle import comparison_section, results_secti
 from letterwise.reporting.report_model import Conclusion, FinalReport, TransferLearningAnalysis
 from letterwise.reporting.report_opening import data_section, method_section, summary_section, training_section
 from letterwise.reporting.report_record import RunRecord, configuration, read_record
+from letterwise.reporting.report_retention import retention_section
 from letterwise.results import write_results
 
 REPORT_FILES = ("final_report.json", "final_report.html", "final_report.pdf")
@@ -116,6 +117,7 @@ def make_document(record: RunRecord, report: FinalReport) -> Document:
             transfer_section(record),
             errors_section(record, report.error_analysis),
             *([items_section(record.item_analysis)] if record.item_analysis else []),
+            *([retention_section(record.retention)] if record.retention else []),
             limitations_section(judged),
             deployment_section(record),
             recommendations_section(judged),

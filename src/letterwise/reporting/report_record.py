@@ -12,13 +12,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from letterwise.analysis_results import ITEM_ANALYSIS_FILE, ItemAnalysis
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis, Retention
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.publication import Publication, read_publication
 from letterwise.reporting.summary import find_difference
 from letterwise.results import (
+    MODEL_ROLES,
     TASKS,
     Calibration,
     DataAudit,
@@ -44,7 +45,7 @@ RECORD_FILES = (
     *(f"{task}/predictions.parquet" for task in TASKS),
 )
 """What a finished run holds and the report cannot do without."""
-FURTHER_FILES = (ITEM_ANALYSIS_FILE,)
+FURTHER_FILES = (ITEM_ANALYSIS_FILE, RETENTION_FILE)
 """What a run may hold: the report shows it where it is there."""
 FIGURES = {
     "token_distribution": "words/token_distribution.png",
@@ -91,6 +92,8 @@ class RunRecord:
     transfer: TransferResults
     predictions: dict[str, pd.DataFrame]
     item_analysis: ItemAnalysis | None
+    retention: Retention | None
+    """None also where it was measured of other adapters than those that were evaluated."""
     calibration: Calibration | None
     publication: Publication
     figures: dict[str, Path]
@@ -160,6 +163,7 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         item_analysis=read_results(items, ItemAnalysis) if items.is_file() else None,
+        retention=_read_retention(folder / RETENTION_FILE, results),
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
         publication=read_publication(folder),
         figures={name: path for name, place in FIGURES.items() if (path := folder / place).is_file()},
@@ -172,6 +176,12 @@ def configuration(record: RunRecord) -> dict[str, Any]:
     """``config.yaml`` as it stands."""
     settings: dict[str, Any] = yaml.safe_load((record.folder / "config.yaml").read_text(encoding="utf-8"))
     return settings
+
+
+def _read_retention(path: Path, results: EvaluationResults) -> Retention | None:
+    retention = read_results(path, Retention) if path.is_file() else None
+    evaluated = {role: model.revision for role in MODEL_ROLES if (model := results.model(role))}
+    return retention if retention and retention.revisions.items() <= evaluated.items() else None
 
 
 def _belong_together(results: EvaluationResults, transfer: TransferResults) -> bool:
