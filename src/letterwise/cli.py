@@ -239,7 +239,7 @@ def transfer(
     run_.execute(transfer_step(run_))
     results = read_results(run_.folder / "transfer.json", TransferResults)
     run_.terminal.console.print(transfer_table(results))
-    run_.terminal.say(f"Written to {run_.folder / 'transfer.json'}")
+    run_.terminal.say(f"Written to {run_.folder}: transfer.json, item_analysis.json")
 
 
 @app.command()
