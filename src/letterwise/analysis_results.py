@@ -5,7 +5,7 @@ Knows the names and shapes of results; knows nothing about how they are computed
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -15,8 +15,8 @@ from letterwise.results import SCHEMA_VERSION, Estimate, Interval, ModelRole, Qu
 ITEM_ANALYSIS_FILE = "item_analysis.json"
 RETENTION_FILE = "retention.json"
 
-ItemProperty = Literal["word_length", "n_tokens", "token_place", "true_count", "zipf"]
-ITEM_PROPERTIES: tuple[ItemProperty, ...] = ("word_length", "n_tokens", "token_place", "true_count", "zipf")
+ItemProperty = Literal["word_length", "n_tokens", "zipf", "position_class", "token_place", "true_count"]
+ITEM_PROPERTIES: tuple[ItemProperty, ...] = get_args(ItemProperty)
 TOKEN_PLACES = ("first", "inner", "last", "only")
 """Where a letter stands within its token; 'only' where the token has no other letter of the word."""
 SPELLED = "spelled"
@@ -47,7 +47,8 @@ class ItemResults(ResultsModel):
     accuracy: Estimate
     """With its Wilson interval, as all accuracies here."""
     accuracy_by: dict[ItemProperty, dict[str, Estimate]]
-    """Property → group → accuracy; 'token_place' for letter positions only, 'true_count' for letter counts only."""
+    """Property → group → accuracy; 'position_class' and 'token_place' for letter positions only, 'true_count' for
+    letter counts only."""
     odds_ratios: dict[str, OddsRatio]
     """Of a logistic regression of right answers on 'spelled' (this model spelled the word right) and the properties:
     'spelled', the properties that are numbers, and '<property>.<group>'. 'spelled' alone where nothing was fitted."""

@@ -86,8 +86,8 @@ def test_an_analysis_finds_the_built_in_effect_and_survives_the_round_trip(
     # Built in: 80% right where the word is spelled, 30% where it is not.
     assert 1 < spelled.interval[0] < (0.8 / 0.2) / (0.3 / 0.7) < spelled.interval[1]
     assert spelled.n == 400
-    assert {"word_length", "n_tokens", "zipf", "token_place.inner"} <= tuned.odds_ratios.keys()
-    assert tuned.accuracy_by.keys() == {"word_length", "n_tokens", "token_place", "zipf"}
+    assert {"word_length", "n_tokens", "zipf", "position_class.last", "token_place.inner"} <= tuned.odds_ratios.keys()
+    assert tuned.accuracy_by.keys() == {"word_length", "n_tokens", "zipf", "position_class", "token_place"}
 
     base = analysis.find("base", "letter_count", "direct")
     assert base

@@ -6,6 +6,7 @@ From predictions and a tokenizer to `ItemAnalysis`. Asks no model, and reads and
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ from letterwise.config import ANSWER_MODES
 from letterwise.evaluation.regression import odds_ratios
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.evaluation.tables import in_mode, of_model, of_type
-from letterwise.results import MODEL_ROLES, QUESTION_TYPES, Estimate, QuestionType
+from letterwise.results import MODEL_ROLES, POSITION_CLASSES, QUESTION_TYPES, Estimate, QuestionType
 from letterwise.tasks.questions import COUNT_CLASSES, Question, question_context
 from letterwise.words.dictionary import tokens_in_context
 
@@ -32,7 +33,7 @@ ZIPF_BINS = {"below 2": 2.0, "2 to 3": 3.0, "3 to 4": 4.0, "4 to 5": 5.0, "5 and
 NUMBERS: tuple[ItemProperty, ...] = ("word_length", "n_tokens", "zipf")
 CATEGORIES: dict[QuestionType, tuple[ItemProperty, ...]] = {
     "letter_count": ("true_count",),
-    "letter_position": ("token_place",),
+    "letter_position": ("position_class", "token_place"),
 }
 """What else a type of question has, in groups."""
 
@@ -90,48 +91,44 @@ def item_properties(questions: pd.DataFrame, tokenizer: PreTrainedTokenizerBase)
 
     Returns:
         One row per question: `id`; `word_length`; `n_tokens`, the word's tokens in this very question (in the
-        predictions it is their number in the spelling prompt); `token_place`, where the asked letter stands within its
-        token, none for counts; `true_count` as '0', '1', '2' or '3+', none for positions; `zipf`, the word's Zipf
-        frequency. Groups are ordered categoricals.
+        predictions it is their number in the spelling prompt); `zipf`, the word's Zipf frequency; `position_class` and
+        `token_place`, where the asked letter stands in the word and within its token, none for counts; `true_count` as
+        '0', '1', '2' or '3+', none for positions. Groups are ordered categoricals.
     """
-    parts = _parts_in_question(questions, tokenizer)
-    places = [
-        _token_place(split, int(position)) if pd.notna(position) else None
-        for split, position in zip(parts, questions["position"], strict=True)
+    columns = (questions[name] for name in ("id", "question", "answer", "question_type", "word", "letter", "position"))
+    asked = [
+        Question(*given, letter=letter if pd.notna(letter) else None, position=int(place) if pd.notna(place) else None)
+        for *given, letter, place in zip(*columns, strict=True)
     ]
-    counts = [
-        COUNT_CLASSES[min(int(answer), 3)] if kind == "letter_count" else None
-        for answer, kind in zip(questions["answer"], questions["question_type"], strict=True)
+    parts = _parts_in_question(asked, tokenizer)
+    places = [
+        _token_place(split, question.position) if question.position else None
+        for question, split in zip(asked, parts, strict=True)
     ]
     frequencies = {word: zipf_frequency(word, "en") for word in questions["word"].unique()}
     return pd.DataFrame(
         {
             "id": questions["id"].to_numpy(),
-            "word_length": questions["word_length"].to_numpy(),
+            "word_length": [len(question.word) for question in asked],
             "n_tokens": [len(split) for split in parts],
+            "zipf": [frequencies[question.word] for question in asked],
+            "position_class": pd.Categorical([each.position_class for each in asked], POSITION_CLASSES, ordered=True),
             "token_place": pd.Categorical(places, TOKEN_PLACES, ordered=True),
-            "true_count": pd.Categorical(counts, COUNT_CLASSES, ordered=True),
-            "zipf": questions["word"].map(frequencies).to_numpy(dtype=float),
+            "true_count": pd.Categorical([each.count_class for each in asked], COUNT_CLASSES, ordered=True),
         }
     )
 
 
-def _parts_in_question(questions: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+def _parts_in_question(questions: Sequence[Question], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
     """Each question's word, cut as the tokenizer cuts it in that question."""
-    words = questions["word"].tolist()
     by_context: dict[str, list[int]] = defaultdict(list)
-    columns = (questions[name] for name in ("id", "question", "answer", "question_type", "word", "letter", "position"))
-    for row, (identity, text, answer, kind, word, letter, position) in enumerate(zip(*columns, strict=True)):
-        question = Question(
-            *(identity, text, answer, kind, word),
-            letter=letter if pd.notna(letter) else None,
-            position=int(position) if pd.notna(position) else None,
-        )
+    for row, question in enumerate(questions):
         by_context[question_context(question)].append(row)
     parts: dict[int, list[str]] = {}
     for context, rows in by_context.items():
-        parts.update(zip(rows, tokens_in_context(tokenizer, context, [words[row] for row in rows]), strict=True))
-    return [parts[row] for row in range(len(words))]
+        words = [questions[row].word for row in rows]
+        parts.update(zip(rows, tokens_in_context(tokenizer, context, words), strict=True))
+    return [parts[row] for row in range(len(questions))]
 
 
 def _token_place(parts: list[str], position: int) -> str:

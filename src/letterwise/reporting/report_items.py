@@ -15,9 +15,10 @@ from letterwise.results import QUESTION_TYPES, Estimate, QuestionType
 PROPERTY_NAMES: dict[ItemProperty, str] = {
     "word_length": "letters in the word",
     "n_tokens": "tokens of the word",
+    "zipf": "Zipf frequency of the word",
+    "position_class": "place of the letter in the word",
     "token_place": "place of the letter in its token",
     "true_count": "true count",
-    "zipf": "Zipf frequency of the word",
 }
 
 
@@ -27,7 +28,7 @@ def items_section(analysis: ItemAnalysis) -> Section:
         Text(
             "A model may answer well about words that it spells well because both are easy words. A logistic "
             "regression holds equal what else an item is like: letters and tokens of the word, its frequency, and the "
-            "true count or the letter's place in its token. An odds ratio above 1 says that right answers go with it."
+            "true count or the letter's place in word and token. An odds ratio above 1 says that right answers go with it."
         )
     ]
     blocks += [Text(_sentence(analysis, kind)) for kind in QUESTION_TYPES if analysis.find("finetuned", kind, "direct")]
@@ -49,8 +50,8 @@ def items_section(analysis: ItemAnalysis) -> Section:
         tuned = analysis.find("finetuned", kind, "direct")
         if tuned and len(tuned.odds_ratios) > 1:
             blocks.append(_covariates(tuned))
-        if tables := _accuracies(analysis, kind):
-            blocks.append(tables)
+        if table := _accuracies(analysis, kind):
+            blocks.append(table)
     return Section("Item analysis", blocks)
 
 
