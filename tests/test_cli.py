@@ -345,6 +345,7 @@ def test_a_broken_results_file(refused: Refused, experiment: Path) -> None:
         ("run", "results/<run_name>/"),
         ("merge", "stand-alone model"),
         ("report", "final_report.pdf"),
+        ("retention", "retention.json"),
         ("export", "formats of other tools"),
         ("publish", "Hugging Face Hub"),
         ("doctor", "writes nothing"),

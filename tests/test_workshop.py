@@ -27,7 +27,7 @@ FLOORS = (
     {"errors"},
     {"files"},
     {"config", "results", "hardware", "processes"},
-    {"words", "tasks", "publication", "sweep_config", "sweep_results", "probe_results"},
+    {"words", "tasks", "publication", "sweep_config", "sweep_results", "probe_results", "analysis_results"},
     {"data", "models", "reporting"},
     {"adapters"},
     {"engines"},

@@ -228,9 +228,9 @@ def transfer(
     seed: SeedOption = None,
     run_name: NameOption = None,
 ) -> None:
-    """Analyse how far spelling carried over, and draw the figures.
+    """Analyse how far spelling carried over and which items are answered right, and draw the figures.
 
-    Needs the run's evaluation. Writes transfer.json and the figures of both tasks.
+    Needs the run's evaluation. Writes transfer.json, item_analysis.json and the figures of both tasks.
     """
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import transfer_step
@@ -240,7 +240,7 @@ def transfer(
     run_.execute(transfer_step(run_))
     results = read_results(run_.folder / "transfer.json", TransferResults)
     run_.terminal.console.print(transfer_table(results))
-    run_.terminal.say(f"Written to {run_.folder / 'transfer.json'}")
+    run_.terminal.say(f"Written to {run_.folder}: transfer.json, item_analysis.json")
 
 
 @app.command()

@@ -1,10 +1,11 @@
-"""The steps of a run that ask models: calibration on validation words, evaluation on the chosen split.
+"""The steps of a run that ask models: calibration on validation words, evaluation on the chosen split, retention.
 
 Knows the layout of a run folder; how models are asked and answers are summarised is known on the floors below.
 """
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import PreTrainedModel
 
 from letterwise import hardware, processes
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter
+from letterwise.analysis_results import RETENTION_FILE
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import StoredQuestions, load_data
 from letterwise.data.word_lists import read_words
@@ -26,6 +28,9 @@ from letterwise.evaluation.calibration import calibration_errors, fit_calibratio
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model, number_of_items
 from letterwise.evaluation.metrics import summarise
 from letterwise.evaluation.pieces import read_columns, read_table, write_table
+from letterwise.evaluation.plain_text import prose_passages
+from letterwise.evaluation.retention import compare_with_base, summarise_retention
+from letterwise.evaluation.statistics import Bootstrap
 from letterwise.evaluation.tables import of_model
 from letterwise.files import fingerprint, sha256_file
 from letterwise.models import BaseModel, load_model
@@ -131,6 +136,41 @@ def evaluate_step(
     ]
     outputs = [folder / "evaluation_results.json", *tables.values()]
     return Step("evaluate", inputs, outputs, work, folder, shared=True)
+
+
+def retention_step(run: Run) -> Step:
+    """Measure what tuned and control adapter left of the base model's English.
+
+    Raises:
+        LetterwiseError: no adapter is trained.
+    """
+    roles: tuple[TrainedRole, ...] = ("finetuned", "control")
+    adapters = {role: run.adapter(role) for role in roles if role == "finetuned" or run.adapter(role).is_dir()}
+    for adapter in adapters.values():
+        check_adapter(adapter, run.base)
+    revisions: dict[ModelRole, str] = {"base": run.base.revision[:16]}
+    revisions |= {role: _checksum(run.base, adapter)[:16] for role, adapter in adapters.items()}
+    settings = run.config.evaluation
+
+    def work() -> None:
+        device = hardware.choose_device()
+        dtype = hardware.choose_dtype(device)
+        run.terminal.say(f"  on {hardware.describe(device, dtype)}")
+        text = prose_passages(run.tokenizer)
+        compared = {}
+        with run.terminal.track("reading", len(adapters) * len(text.ids)) as advance:
+            for role, adapter in adapters.items():
+                compared[role] = compare_with_base(
+                    load_for_inference(run.base, adapter),
+                    text.ids,
+                    lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
+                )
+        bootstrap = Bootstrap(settings.bootstrap_samples, run.config.seed)
+        write_results(run.folder / RETENTION_FILE, summarise_retention(compared, text, revisions, dtype, bootstrap))
+
+    inputs = [revisions, settings.bootstrap_samples, run.config.seed, platform.python_version()]
+    # The run's environment is that of its evaluation; what this step ran in stands in its own file.
+    return Step("retention", inputs, [run.folder / RETENTION_FILE], work, measures=False)
 
 
 _PIECES = ".pieces"

@@ -13,10 +13,12 @@ from peft import PeftModel
 
 from letterwise import hardware
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.evaluate import QuickEvaluation, quick_evaluation
+from letterwise.evaluation.item_analysis import analyse_items
 from letterwise.evaluation.transfer import analyse_transfer
 from letterwise.evaluation_steps import calibrate_step, evaluate_step, run_adapters
 from letterwise.files import make_folder, write_text
@@ -24,7 +26,7 @@ from letterwise.probe_results import PROBES_FILE
 from letterwise.publication import PUBLICATION_FILE
 from letterwise.reporting.figures import write_all_figures
 from letterwise.reporting.report import REPORT_FILES, write_report
-from letterwise.reporting.report_record import FIGURES, RECORD_FILES, check_finished
+from letterwise.reporting.report_record import FIGURES, FURTHER_FILES, RECORD_FILES, check_finished
 from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
     TASKS,
@@ -156,7 +158,7 @@ def _steps_taken(run: Run) -> int:
 
 
 def transfer_step(run: Run) -> Step:
-    """Analyse transfer and draw the figures."""
+    """Analyse transfer and items, and draw the figures."""
     config = run.config
     tables = [run.folder / task / "predictions.parquet" for task in TASKS]
     log = run.folder / "training_log.jsonl"
@@ -171,6 +173,8 @@ def transfer_step(run: Run) -> Step:
         transfer = analyse_transfer(
             spelling, position_count, read_training_log(log), config.seed, config.evaluation.bootstrap_samples
         )
+        # First, so that no transfer analysis stands beside the items of an earlier evaluation.
+        write_results(run.folder / ITEM_ANALYSIS_FILE, analyse_items(spelling, position_count, run.tokenizer))
         write_results(run.folder / "transfer.json", transfer)
         # The service shows them; beside the adapter they travel with it.
         for name in ("evaluation_results.json", "transfer.json") if run.adapter("finetuned").is_dir() else ():
@@ -179,7 +183,7 @@ def transfer_step(run: Run) -> Step:
         run.terminal.say(f"  {len(figures)} figures")
 
     inputs = [config.evaluation.bootstrap_samples, config.seed, checksums_of(run.folder, [*tables, log, results])]
-    return Step("transfer", inputs, [run.folder / "transfer.json"], work)
+    return Step("transfer", inputs, [run.folder / name for name in ("transfer.json", ITEM_ANALYSIS_FILE)], work)
 
 
 def report_step(run: Run) -> Step:
@@ -192,7 +196,7 @@ def report_step(run: Run) -> Step:
         met = report.conclusion.success_criteria_met.values()
         run.terminal.say(f"  {sum(met)} of {len(met)} success criteria met")
 
-    read = [*RECORD_FILES, PUBLICATION_FILE, PROBES_FILE, *FIGURES.values()]
+    read = [*RECORD_FILES, *FURTHER_FILES, PUBLICATION_FILE, PROBES_FILE, *FIGURES.values()]
     beside = [adapter / CALIBRATION_FILE, adapter / ADAPTER_WEIGHTS]
     inputs = [checksums_of(run.folder, [run.folder / name for name in read]), checksums_of(adapter, beside)]
     outputs = [run.folder / name for name in REPORT_FILES]

@@ -1,4 +1,4 @@
-"""The command that writes up a finished run.
+"""The commands about a finished run: what its training left of the base model, and the report.
 
 Wires, decides nothing.
 """
@@ -15,8 +15,38 @@ from letterwise.errors import LetterwiseError
 
 
 def add_report_commands(app: typer.Typer) -> None:
-    """Add `report` to the command line."""
+    """Add `retention` and `report` to the command line."""
+    app.command()(retention)
     app.command()(report)
+
+
+def retention(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Experiment YAML of the run; not needed with --run-name.")
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--run-name", help="The run: results/<run_name>, or in the configuration's folder.")
+    ] = None,
+) -> None:
+    """Measure what training left of the base model's English: perplexity, and how far its predictions moved.
+
+    Needs the run's adapters, and reads text that comes with Python. Writes retention.json; `letterwise report` then
+    shows it.
+    """
+    settings = finished_run(config, run_name)
+    from letterwise.analysis_results import RETENTION_FILE, Retention
+    from letterwise.evaluation_steps import retention_step
+    from letterwise.reporting.report_retention import retention_sentence
+    from letterwise.reporting.terminal_tables import retention_table
+    from letterwise.results import read_results
+    from letterwise.run_folder import Run
+
+    run = Run(settings)
+    run.execute(retention_step(run))
+    measured = read_results(run.folder / RETENTION_FILE, Retention)
+    run.terminal.console.print(retention_table(measured))
+    run.terminal.say(retention_sentence(measured))
+    run.terminal.say(f"Written to {run.folder / RETENTION_FILE}")
 
 
 def report(

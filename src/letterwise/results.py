@@ -37,7 +37,7 @@ SPELLING_PREDICTION_COLUMNS: dict[str, str] = {
     "subset": "string",  # "held_out" or "training_tokens"
     "word": "string",  # as put into the prompt, without the leading space
     "word_length": "int64",
-    "n_tokens": "int64",  # tokens of the word in the context of the question
+    "n_tokens": "int64",  # tokens of the word in the spelling prompt
     "generated_text": "string",
     "predicted_spelling": "string",  # lower-case letters read from generated_text, joined; "" when none
     "correct": "bool",

@@ -11,6 +11,7 @@ import pytest
 from letterwise.config import ANSWER_MODES
 from letterwise.evaluation.metrics import character_level_accuracy, levenshtein_distance
 from letterwise.results import MODEL_ROLES, POSITION_COUNT_PREDICTION_COLUMNS, SPELLING_PREDICTION_COLUMNS
+from letterwise.tasks.questions import count_question, position_question
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 MakeTables = Callable[..., Tables]
@@ -44,12 +45,13 @@ def _question_row(role: str, mode: str, index: int, word: str, right: bool) -> d
     answer = str(word.count(letter)) if about_count else word[position - 1]
     wrong = str(int(answer) + 1) if about_count else "a" if answer != "a" else "b"
     predicted = answer if right else wrong
+    question = count_question(word, letter) if about_count else position_question(word, position)
     readable = mode != "computed" and index % 10 > 0
     return {
         "model": role,
         "mode": mode,
         "id": f"question-{index}",
-        "question": "?",
+        "question": question.question,
         "question_type": "letter_count" if about_count else "letter_position",
         "word": word,
         "letter": letter if about_count else None,

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from letterwise.analysis_results import ItemAnalysis
 from letterwise.config import ControlName, ExerciseName, load_config, read_settings
 from letterwise.files import read_json, sha256_file
 from letterwise.results import (
@@ -73,6 +74,8 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     assert evaluation.finetuned_model
     assert evaluation.control_model
     assert read_results(run / "transfer.json", TransferResults).checkpoints
+    items = read_results(run / "item_analysis.json", ItemAnalysis).items
+    assert [each.accuracy.n for each in items] == [10] * 3 * 2 * 3
     log = read_training_log(run / "training_log.jsonl")
     for role in ("finetuned", "control"):
         assert [entry.step for entry in log if entry.model == role and entry.loss is not None] == [1, 2, 3, 4, 5, 6]
@@ -82,7 +85,7 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         *("config.yaml", "environment.json", "data_audit.json", "training_log.jsonl"),
         *("evaluation_results.json", "transfer.json", "words", "data", "spelling", "position_count"),
-        *("final_report.json", "final_report.html", "final_report.pdf"),
+        *("item_analysis.json", "final_report.json", "final_report.html", "final_report.pdf"),
     }
 
 
@@ -248,6 +251,7 @@ INTERRUPTIONS = {
     ],
     "in transfer": [
         ("letterwise.pipeline.analyse_transfer", 1),
+        ("letterwise.pipeline.analyse_items", 1),
         ("letterwise.pipeline.write_all_figures", 1),
         ("letterwise.run_folder.write_json", 1),
     ],
@@ -268,7 +272,7 @@ def test_an_interrupted_run_ends_in_the_same_result(
     if "in training" in before:
         shutil.copytree(finished / "checkpoints", with_words / "checkpoints")
         shutil.copytree(finished / "results", with_words / "results", dirs_exist_ok=True)
-        undone = ["transfer.json", ".steps/transfer.json"]
+        undone = ["transfer.json", "item_analysis.json", ".steps/transfer.json"]
         if step != "in transfer":
             undone += ["evaluation_results.json", ".steps/evaluate.json"]
         if step == "in calibration":

@@ -22,11 +22,13 @@ from letterwise.reporting.report_document import Document, to_html, to_pdf
 from letterwise.reporting.report_error_section import errors_section
 from letterwise.reporting.report_errors import analyse_errors
 from letterwise.reporting.report_findings import first_paragraph, made_worse
+from letterwise.reporting.report_items import items_section
 from letterwise.reporting.report_middle import comparison_section, results_section, transfer_section
 from letterwise.reporting.report_model import Conclusion, FinalReport, TransferLearningAnalysis
 from letterwise.reporting.report_opening import data_section, method_section, summary_section, training_section
 from letterwise.reporting.report_probes import probes_section
 from letterwise.reporting.report_record import RunRecord, configuration, read_record
+from letterwise.reporting.report_retention import retention_section
 from letterwise.results import write_results
 
 REPORT_FILES = ("final_report.json", "final_report.html", "final_report.pdf")
@@ -116,6 +118,8 @@ def make_document(record: RunRecord, report: FinalReport) -> Document:
             transfer_section(record),
             *([probes_section(record.probes, record.figures.get("probes"))] if record.probes else []),
             errors_section(record, report.error_analysis),
+            *([items_section(record.item_analysis)] if record.item_analysis else []),
+            *([retention_section(record.retention)] if record.retention else []),
             limitations_section(judged),
             deployment_section(record),
             recommendations_section(judged),

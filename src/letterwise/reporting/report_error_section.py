@@ -53,11 +53,26 @@ def _spelling_blocks(found: SpellingErrors) -> list[Block]:
         blocks.append(Table("Wrong spellings by kind, tuned model.", ["kind", "words", "share of the wrong"], rows))
     if found.mistaken:
         blocks.append(_spelling_table("Wrong spellings of which the tuned model is surest.", found.mistaken))
+        blocks.append(_kinds_table("Wrong spellings of each kind, the surest ones.", found.examples))
     if found.learned:
         blocks.append(
             _spelling_table("Learned: wrong before tuning and right after; the longest words.", found.learned)
         )
     return blocks
+
+
+def _kinds_table(caption: str, examples: dict[str, list[SpellingExample]]) -> Table:
+    return Table(
+        caption,
+        ["kind", "word", "tokens", "tuned wrote", "confidence"],
+        [
+            [kind, f"`{e.word}`", str(e.n_tokens), _written(e.spelled), share_text(e.confidence)]
+            for kind, found in examples.items()
+            for e in found
+        ],
+        right=False,
+        widths=[34, 18, 9, 25, 14],
+    )
 
 
 def _spelling_table(caption: str, examples: list[SpellingExample]) -> Table:
@@ -101,6 +116,19 @@ def _question_blocks(found: QuestionErrors) -> list[Block]:
     ]
     if found.mistaken:
         blocks.append(_question_table(f"{what}: wrong answers of which the tuned model is surest.", found.mistaken))
+        blocks.append(
+            Table(
+                f"{what}: wrong answers of each kind, the surest ones.",
+                ["kind", "question", "truth", "tuned", "confidence"],
+                [
+                    [kind, e.question, f"`{e.answer}`", f"`{e.finetuned}`", share_text(e.confidence)]
+                    for kind, examples in found.examples.items()
+                    for e in examples
+                ],
+                right=False,
+                widths=[28, 38, 9, 9, 16],
+            )
+        )
     if found.lost:
         blocks.append(_question_table(f"{what}: right before tuning and wrong after.", found.lost))
     return blocks

@@ -22,7 +22,9 @@ from letterwise.results import QUESTION_TYPES, ModelRole, QuestionType
 
 FIRST_LETTER = "the word's first letter"
 EXAMPLES = 5
-"""How many of each kind are shown."""
+"""How many of the mistaken, learned and lost are shown."""
+EXAMPLES_OF_A_KIND = 2
+"""How many of each kind of mistake are shown."""
 
 
 def analyse_errors(spelling: pd.DataFrame, position_count: pd.DataFrame) -> ErrorAnalysis:
@@ -62,15 +64,22 @@ def _spelling_errors(words: pd.DataFrame) -> SpellingErrors:
     learned = pairs[pairs["correct"] & ~pairs["correct_base"]].sort_values(
         ["word_length", "id"], ascending=[False, True]
     )
+    kinds = pd.Series(
+        [_kind_of_spelling(*row) for row in wrong[["word", "predicted_spelling"]].to_numpy()], wrong.index, dtype=str
+    )
     # Of no words at all the column of lengths would still be one of text.
     longer = wrong[["word", "predicted_spelling"]].map(len).astype(int).max(axis=1)
     return SpellingErrors(
         n=len(pairs),
         wrong=len(wrong),
-        kinds=dict(Counter(_kind_of_spelling(*row) for row in wrong[["word", "predicted_spelling"]].to_numpy())),
+        kinds=dict(Counter(kinds)),
         one_edit_away=int(((wrong["levenshtein_distance"] * longer).round() == 1).sum()),
         mistaken=_spelling_examples(wrong),
         learned=_spelling_examples(learned),
+        examples={
+            str(kind): _spelling_examples(rows.head(EXAMPLES_OF_A_KIND))
+            for kind, rows in wrong.groupby(kinds, sort=False)
+        },
     )
 
 
@@ -102,6 +111,8 @@ def _question_errors(asked: pd.DataFrame, question_type: QuestionType) -> Questi
     base, tuned = pairs["correct_base"], pairs["correct"]
     roles: tuple[ModelRole, ...] = ("base", "control", "finetuned")
     favourite, times = Counter(pairs["predicted"].fillna("no answer")).most_common(1)[0]
+    wrong = pairs[~tuned]
+    kinds = pd.Series([_kind_of_answer(row) for row in wrong.to_dict("records")], wrong.index, dtype=str)
     unread = Counter(pairs[pairs["generated_answer"].isna()]["generated_text"].dropna())
     written, written_n = unread.most_common(1)[0] if unread else (None, 0)
     return QuestionErrors(
@@ -118,8 +129,12 @@ def _question_errors(asked: pd.DataFrame, question_type: QuestionType) -> Questi
         },
         favourite_answer=favourite,
         favourite_answers=times,
-        mistaken=_question_examples(pairs[~tuned]),
+        mistaken=_question_examples(wrong),
         lost=_question_examples(pairs[base & ~tuned]),
+        examples={
+            str(kind): _question_examples(rows.head(EXAMPLES_OF_A_KIND))
+            for kind, rows in wrong.groupby(kinds, sort=False)
+        },
         written=written,
         written_n=written_n,
     )

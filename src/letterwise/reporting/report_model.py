@@ -49,6 +49,8 @@ class SpellingErrors(ResultsModel):
     """The wrong ones with the highest confidence."""
     learned: list[SpellingExample]
     """Right, and wrong before tuning; those with the most letters."""
+    examples: dict[str, list[SpellingExample]] = Field(default_factory=dict)
+    """Kind of mistake → those of it with the highest confidence."""
 
 
 class QuestionExample(ResultsModel):
@@ -81,6 +83,8 @@ class QuestionErrors(ResultsModel):
     """The tuned model's wrong answers with the highest confidence."""
     lost: list[QuestionExample]
     """Right before tuning and wrong after it; those with the highest confidence."""
+    examples: dict[str, list[QuestionExample]] = Field(default_factory=dict)
+    """Kind of wrong answer → the tuned model's answers of it with the highest confidence."""
     written: str | None
     """What the tuned model most often writes, unasked to choose, where no answer can be read in it."""
     written_n: int

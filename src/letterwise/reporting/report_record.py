@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis, Retention
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
@@ -19,6 +20,7 @@ from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE, ProbeResults
 from letterwise.publication import Publication, read_publication
 from letterwise.reporting.summary import find_difference
 from letterwise.results import (
+    MODEL_ROLES,
     TASKS,
     Calibration,
     DataAudit,
@@ -44,6 +46,8 @@ RECORD_FILES = (
     *(f"{task}/predictions.parquet" for task in TASKS),
 )
 """What a finished run holds and the report cannot do without."""
+FURTHER_FILES = (ITEM_ANALYSIS_FILE, RETENTION_FILE)
+"""What a run may hold: the report shows it where it is there."""
 FIGURES = {
     "token_distribution": "words/token_distribution.png",
     **{name: f"spelling/figures/{name}.png" for name in ("training_loss", "learning_curves")},
@@ -89,6 +93,9 @@ class RunRecord:
     results: EvaluationResults
     transfer: TransferResults
     predictions: dict[str, pd.DataFrame]
+    item_analysis: ItemAnalysis | None
+    retention: Retention | None
+    """None also where it was measured of other adapters than those that were evaluated."""
     calibration: Calibration | None
     publication: Publication
     probes: ProbeResults | None
@@ -148,6 +155,8 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         raise LetterwiseError(f"{folder / 'transfer.json'} is not of the last evaluation; run `letterwise transfer`.")
     calibration = adapter / "calibration.json" if adapter else None
     weights = adapter / "adapter_model.safetensors" if adapter else None
+    items = folder / ITEM_ANALYSIS_FILE
+    further = [name for name in FURTHER_FILES if (folder / name).is_file()]
     return RunRecord(
         folder=folder,
         config=load_config(folder / "config.yaml"),
@@ -157,11 +166,13 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         results=results,
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
+        item_analysis=read_results(items, ItemAnalysis) if items.is_file() else None,
+        retention=_read_retention(folder / RETENTION_FILE, results),
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
         publication=read_publication(folder),
         probes=_read_probes(folder / PROBES_FILE, results),
         figures={name: path for name, place in FIGURES.items() if (path := folder / place).is_file()},
-        checksums={name: sha256_file(folder / name) for name in RECORD_FILES},
+        checksums={name: sha256_file(folder / name) for name in (*RECORD_FILES, *further)},
         adapter_bytes=weights.stat().st_size if weights and weights.is_file() else None,
     )
 
@@ -180,6 +191,12 @@ def configuration(record: RunRecord) -> dict[str, Any]:
     """``config.yaml`` as it stands."""
     settings: dict[str, Any] = yaml.safe_load((record.folder / "config.yaml").read_text(encoding="utf-8"))
     return settings
+
+
+def _read_retention(path: Path, results: EvaluationResults) -> Retention | None:
+    retention = read_results(path, Retention) if path.is_file() else None
+    evaluated = {role: model.revision for role in MODEL_ROLES if (model := results.model(role))}
+    return retention if retention and retention.revisions.items() <= evaluated.items() else None
 
 
 def _belong_together(results: EvaluationResults, transfer: TransferResults) -> bool:

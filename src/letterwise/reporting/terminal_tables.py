@@ -1,4 +1,4 @@
-"""What commands print when they are done: results, calibration and transfer analysis as tables for a terminal.
+"""What commands print when they are done: results, calibration, transfer and retention as tables for a terminal.
 
 Knows the results and how figures are written out; computes nothing.
 """
@@ -9,8 +9,11 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+from letterwise.analysis_results import Retention
 from letterwise.reporting.console import Terminal
 from letterwise.reporting.other_controls import COLUMNS, other_control_rows
+from letterwise.reporting.report_retention import COLUMNS as COLUMNS_OF_RETENTION
+from letterwise.reporting.report_retention import retention_rows
 from letterwise.reporting.summary import render_rich, summary_rows
 from letterwise.results import TRANSFER_FIGURES, CalibrationError, Estimate, EvaluationResults, TransferResults
 
@@ -43,6 +46,15 @@ def transfer_table(results: TransferResults) -> Table:
         for what, estimate in getattr(results, figure).items():
             _add(table, figure, what, estimate)
     _add(table, "generalization", "spelling", results.generalization)
+    return table
+
+
+def retention_table(retention: Retention) -> Table:
+    """A row for each model: perplexity, and how far its predictions moved from the base model's."""
+    text = retention.text
+    table = Table(*COLUMNS_OF_RETENTION, title=f"Retention, {text.tokens:,} tokens of English")
+    for row in retention_rows(retention):
+        table.add_row(*row)
     return table
 
 

@@ -113,6 +113,31 @@ def question_contexts() -> tuple[str, ...]:
     return tuple(by_surroundings.values())
 
 
+def question_context(question: Question) -> str:
+    """The question with the place {word} where its word stands.
+
+    Raises:
+        LetterwiseError: it is not worded in any of the ways that this version knows.
+    """
+    for template in _templates(question.letter, question.position):
+        if template.replace("{word}", question.word) == question.question:
+            return template
+    raise LetterwiseError(
+        f"The question '{question.question}' is worded as this version asks none; build the data anew."
+    )
+
+
+@cache
+def _templates(letter: str | None, position: int | None) -> tuple[str, ...]:
+    """The phrasings, filled but for the word."""
+    if letter is not None:
+        return tuple(text.format(word="{word}", letter=letter) for text in letter_count.PHRASINGS.values())
+    ordinal = letter_position.ordinal(position or 1)
+    return tuple(
+        text.format(word="{word}", position=position, ordinal=ordinal) for text in letter_position.PHRASINGS.values()
+    )
+
+
 def make_questions(words: Sequence[str], count: int, position: int, seed: int, prefix: str) -> list[Question]:
     """Make `count` letter-count and then `position` letter-position questions about lower-case `words`.
 
