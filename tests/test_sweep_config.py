@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from letterwise.config import ControlName, ExerciseName, load_config
+from letterwise.config import ControlName, load_config
+from letterwise.data_config import ExerciseName
 from letterwise.errors import LetterwiseError
 from letterwise.sweep_config import SweepConfig, load_sweep
 

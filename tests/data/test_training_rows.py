@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
 from letterwise.data.audit import ALL_IMPURE_WORDS, row_impurities, spelled_in, words_in
 from letterwise.data.build import EXERCISE_FEATURES, build_data, load_data
 from letterwise.data.training_rows import ExerciseRows, build_rows, rendered, true_letters
 from letterwise.data.word_lists import few_shot_words, read_words
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.results import DataAudit

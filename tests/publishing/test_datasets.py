@@ -17,8 +17,9 @@ from huggingface_hub import DatasetCard
 from local_hub import metadata_errors
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig, ExperimentConfig, dump_config
+from letterwise.config import ExperimentConfig, dump_config
 from letterwise.data.build import EXERCISE_FEATURES, POSITION_COUNT_FEATURES, build_data, load_data
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.models import BaseModel
 from letterwise.publication import Bundle

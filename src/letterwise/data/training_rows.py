@@ -12,18 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from letterwise.config import DataConfig
 from letterwise.data import audit
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.exercise_draws import letter_string
-from letterwise.tasks.spelling import (
-    LENGTH_TEMPLATES,
-    SPELLING_TEMPLATES,
-    SpellingExample,
-    SpellingTemplate,
-    with_length,
-)
+from letterwise.tasks.spelling import LENGTH_TEMPLATES, SpellingExample, SpellingTemplate, with_length
 from letterwise.tasks.spelling_exercises import EXERCISES, WORDINGS, Exercise, Wording
+from letterwise.tasks.template_mix import TemplateGroup, template_groups
 from letterwise.words.vocabulary import LetterToken
 
 PLAIN = "spelling"
@@ -34,6 +29,7 @@ TRIES = 2000
 """Draws after which an exercise is taken to suit no word."""
 Row = dict[str, str | None]
 Item = TypeVar("Item")
+Name = TypeVar("Name", str, int)
 
 
 def build_rows(
@@ -55,22 +51,20 @@ def build_rows(
         seed: of everything that is drawn.
 
     Raises:
-        LetterwiseError: there is no word that an exercise suits.
+        LetterwiseError: there is no word that an exercise suits, or no template of the kind that is asked for.
     """
     rng = random.Random(f"{seed} training texts")
     surfaces = _dealt_surfaces(config, tokens, uses, extra, seed)
     rng.shuffle(surfaces)
-    templates = (*SPELLING_TEMPLATES, *(LENGTH_TEMPLATES if config.length_sentences else ()))
-    deck: list[SpellingTemplate] = []
+    dealt = _dealt(config.exercises, config.train_examples, f"{seed} exercises")
+    templates = _dealt_templates(template_groups(config), dealt.count(PLAIN), rng, seed)
     exercises = ExerciseRows(surfaces, forbidden, seed)
-    for number, (surface, exercise) in enumerate(zip(surfaces, _dealt_exercises(config, seed), strict=True)):
+    for number, (surface, exercise) in enumerate(zip(surfaces, dealt, strict=True)):
         identity = f"train-{number:07d}"
         if exercise != PLAIN:
             yield exercises.row(identity, EXERCISES[exercise], surface)
             continue
-        if not deck:
-            deck = rng.sample(templates, len(templates))
-        template = deck.pop()
+        template = next(templates)
         letters = list(surface.strip())
         if template in LENGTH_TEMPLATES:
             template = with_length(template, letters)
@@ -180,16 +174,27 @@ def _parts(example: SpellingExample) -> Row:
     return {"text": example.text, "prompt": example.text[:start], "completion": example.text[start:end]}
 
 
-def _dealt_exercises(config: DataConfig, seed: int) -> list[str]:
-    """The exercise of each text, in proportion to the weights (largest-remainder method), in random order."""
-    total = sum(config.exercises.values())
-    shares = {name: config.train_examples * weight / total for name, weight in sorted(config.exercises.items())}
+def _dealt_templates(
+    groups: Sequence[TemplateGroup], total: int, rng: random.Random, seed: int
+) -> Iterator[SpellingTemplate]:
+    """The template of each plain spelling: each group has its share, and deals out all of its templates in turn."""
+    decks: dict[int, list[SpellingTemplate]] = {}
+    for number in _dealt({number: group.share for number, group in enumerate(groups)}, total, f"{seed} templates"):
+        if not decks.get(number):
+            decks[number] = rng.sample(groups[number].templates, len(groups[number].templates))
+        yield decks[number].pop()
+
+
+def _dealt(weights: Mapping[Name, float], total: int, seed: str) -> list[Name]:
+    """As many names as asked for, in proportion to the weights (largest-remainder method), in random order."""
+    whole = sum(weights.values())
+    shares = {name: total * weight / whole for name, weight in sorted(weights.items())}
     counts = {name: int(share) for name, share in shares.items()}
-    left = config.train_examples - sum(counts.values())
+    left = total - sum(counts.values())
     for name in sorted(shares, key=lambda name: counts[name] - shares[name])[:left]:
         counts[name] += 1
-    dealt = [str(name) for name, count in counts.items() for _ in range(count)]
-    random.Random(f"{seed} exercises").shuffle(dealt)
+    dealt = [name for name, count in counts.items() for _ in range(count)]
+    random.Random(seed).shuffle(dealt)
     return dealt
 
 
