@@ -80,8 +80,9 @@ def dataset_card(folder: Path) -> str:
     """
     bundle = read_results(folder / BUNDLE_FILE, Bundle)
     audit = read_results(folder / "data_audit.json", DataAudit)
+    config = load_config(folder / "config.yaml")
     files = files_in(folder)
-    tables = {config: pq.read_schema(folder / config / f"{splits[-1]}.parquet") for config, splits in CONFIGS.items()}
+    tables = {name: pq.read_schema(folder / name / f"{splits[-1]}.parquet") for name, splits in CONFIGS.items()}
     sizes = {
         (config, split): pq.read_metadata(folder / config / f"{split}.parquet").num_rows
         for config, splits in CONFIGS.items()
@@ -93,7 +94,7 @@ def dataset_card(folder: Path) -> str:
         card_data=_metadata(bundle, sum(sizes.values()), tables).to_yaml(),
         bundle=bundle,
         environment=read_results(folder / "environment.json", Environment),
-        config=(config := load_config(folder / "config.yaml")),
+        config=config,
         audit=audit,
         sizes=markdown_table(
             ("config", "split", "rows"), [(f"`{name}`", split, f"{rows:,}") for (name, split), rows in sizes.items()]
