@@ -112,8 +112,8 @@ def test_the_mix_of_templates_is_told(folder: Path) -> None:
     (folder / "config.yaml").write_text(dump_config(varied), encoding="utf-8")
     write_report(folder)
     assert (
-        "tones plain 25.0%, structured 75.0%; separators space, hyphen; letters in lower and upper case; 50.0% give the "
-        "spelling and ask for the word. Within a tone and direction all are used equally often."
+        "tones plain 25.0%, structured 75.0%; separators space, hyphen; letters in lower and upper case; 50.0% give "
+        "the spelling and ask for the word. Within a tone and direction all are used equally often."
     ) in text_of(page_of(folder))
 
 

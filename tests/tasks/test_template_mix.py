@@ -84,11 +84,11 @@ def test_each_tone_can_give_either_first() -> None:
         ),
         (
             {"letter_cases": ["lower", "upper"], "separators": ["comma"]},
-            "No template has the 'upper' of data.letter_cas",
+            "No template has the 'upper' of data.lett",
         ),
         (
             {"letter_cases": ["lower"], "separators": ["none"]},
-            "data.separators and data.letter_cases as set there is no",
+            "data.separators and data.letter_cases as set there",
         ),
         ({"length_sentences": True, "tones": {"formal": 1}}, "data.length_sentences adds templates that are plain or"),
         ({"length_sentences": True, "spelling_first_share": 1.0}, "data.length_sentences adds templates that"),
