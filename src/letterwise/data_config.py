@@ -112,7 +112,6 @@ class DataConfig(Section):
         settings = ("tones", "separators", "letter_cases", "spelling_first_share")
         chosen = [name for name in settings if getattr(self, name) is not None]
         if chosen and "spelling" not in self.exercises:
-            raise ValueError(
-                f"{chosen[0]} is about plain spelling; give spelling a weight in exercises or leave it out"
-            )
+            why = "is about plain spelling; give that a weight in exercises, or leave it out"
+            raise ValueError(f"{chosen[0]} {why}")
         return self

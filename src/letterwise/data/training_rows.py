@@ -29,7 +29,6 @@ TRIES = 2000
 """Draws after which an exercise is taken to suit no word."""
 Row = dict[str, str | None]
 Item = TypeVar("Item")
-Name = TypeVar("Name", str, int)
 
 
 def build_rows(
@@ -56,7 +55,9 @@ def build_rows(
     rng = random.Random(f"{seed} training texts")
     surfaces = _dealt_surfaces(config, tokens, uses, extra, seed)
     rng.shuffle(surfaces)
-    dealt = _dealt(config.exercises, config.train_examples, f"{seed} exercises")
+    names = sorted(config.exercises)
+    weights = [config.exercises[name] for name in names]
+    dealt = [str(names[place]) for place in _dealt(weights, config.train_examples, f"{seed} exercises")]
     templates = _dealt_templates(template_groups(config), dealt.count(PLAIN), rng, seed)
     exercises = ExerciseRows(surfaces, forbidden, seed)
     for number, (surface, exercise) in enumerate(zip(surfaces, dealt, strict=True)):
@@ -178,22 +179,22 @@ def _dealt_templates(
     groups: Sequence[TemplateGroup], total: int, rng: random.Random, seed: int
 ) -> Iterator[SpellingTemplate]:
     """The template of each plain spelling: each group has its share, and deals out all of its templates in turn."""
-    decks: dict[int, list[SpellingTemplate]] = {}
-    for number in _dealt({number: group.share for number, group in enumerate(groups)}, total, f"{seed} templates"):
-        if not decks.get(number):
-            decks[number] = rng.sample(groups[number].templates, len(groups[number].templates))
-        yield decks[number].pop()
+    decks: list[list[SpellingTemplate]] = [[] for _ in groups]
+    for place in _dealt([group.share for group in groups], total, f"{seed} templates"):
+        if not decks[place]:
+            decks[place] = rng.sample(groups[place].templates, len(groups[place].templates))
+        yield decks[place].pop()
 
 
-def _dealt(weights: Mapping[Name, float], total: int, seed: str) -> list[Name]:
-    """As many names as asked for, in proportion to the weights (largest-remainder method), in random order."""
-    whole = sum(weights.values())
-    shares = {name: total * weight / whole for name, weight in sorted(weights.items())}
-    counts = {name: int(share) for name, share in shares.items()}
-    left = total - sum(counts.values())
-    for name in sorted(shares, key=lambda name: counts[name] - shares[name])[:left]:
-        counts[name] += 1
-    dealt = [name for name, count in counts.items() for _ in range(count)]
+def _dealt(weights: Sequence[float], total: int, seed: str) -> list[int]:
+    """Places among the weights, as many as asked for and in proportion to them (largest-remainder method), in random
+    order."""
+    shares = [total * weight / sum(weights) for weight in weights]
+    counts = [int(share) for share in shares]
+    left = total - sum(counts)
+    for place in sorted(range(len(weights)), key=lambda place: counts[place] - shares[place])[:left]:
+        counts[place] += 1
+    dealt = [place for place, count in enumerate(counts) for _ in range(count)]
     random.Random(seed).shuffle(dealt)
     return dealt
 
