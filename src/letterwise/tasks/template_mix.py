@@ -5,7 +5,7 @@ Knows the templates and the settings that choose among them; knows nothing about
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from letterwise.data_config import DataConfig, Tone
@@ -72,15 +72,8 @@ def _none_left(config: DataConfig, tone: Tone | None, direction: Direction | Non
 
 
 def _require_use(config: DataConfig, used: list[SpellingTemplate]) -> None:
-    for setting, wanted, found in (
-        ("separators", config.separators, {template.separator for template in used}),
-        ("letter_cases", config.letter_cases, {template.letter_case for template in used}),
-    ):
-        if unused := _first_missing(wanted or (), found):
-            raise LetterwiseError(
-                f"No template has the {unused!r} of data.{setting} and is as the other settings of data want it; "
-                "leave it out, or allow more there."
-            )
+    _require_each("separators", config.separators, {template.separator for template in used})
+    _require_each("letter_cases", config.letter_cases, {template.letter_case for template in used})
     if config.length_sentences and not set(used) & set(LENGTH_TEMPLATES):
         raise LetterwiseError(
             "data.length_sentences adds templates that are plain or structured, give the word first and have spaces "
@@ -88,5 +81,9 @@ def _require_use(config: DataConfig, used: list[SpellingTemplate]) -> None:
         )
 
 
-def _first_missing(wanted: Iterable[str], found: Iterable[str]) -> str | None:
-    return next((name for name in wanted if name not in found), None)
+def _require_each(setting: str, wanted: Iterable[str] | None, found: Collection[str]) -> None:
+    if missing := next((name for name in wanted or () if name not in found), None):
+        raise LetterwiseError(
+            f"No template has the {missing!r} of data.{setting} and is as the other settings of data want it; leave it "
+            "out, or allow more there."
+        )
