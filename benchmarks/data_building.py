@@ -28,9 +28,10 @@ import numpy as np
 from plain_data import build_plainly
 
 from letterwise import hardware
-from letterwise.config import DataConfig, ExperimentConfig, WordsConfig
+from letterwise.config import ExperimentConfig
 from letterwise.data.build import build_data
 from letterwise.data.word_lists import build_words
+from letterwise.data_config import DataConfig, WordsConfig
 from letterwise.files import write_json
 from letterwise.models import load_tokenizer, resolve_base
 from letterwise.run_environment import describe_environment

@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from support.engines import ENGINES, Asked, EngineUnderTest
 
-from letterwise.config import ExperimentConfig, WordsConfig
+from letterwise.config import ExperimentConfig
+from letterwise.data_config import WordsConfig
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.files import write_json
 from letterwise.models import load_model, load_tokenizer, resolve_base

@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from turns import Variant
 
 from letterwise import hardware
-from letterwise.config import DataConfig, EvaluationConfig, ExperimentConfig, TrainingConfig, WordsConfig, dump_config
+from letterwise.config import EvaluationConfig, ExperimentConfig, TrainingConfig, dump_config
+from letterwise.data_config import DataConfig, WordsConfig
 from letterwise.files import write_json, write_text
 from letterwise.models import resolve_base
 from letterwise.results import read_training_log

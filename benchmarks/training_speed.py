@@ -32,9 +32,10 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from parts import Parts, best_size, circumstances
 from turns import REGIONAL, Variant, VariantError
 
-from letterwise.config import DataConfig, ExperimentConfig, TrainingConfig, WordsConfig
+from letterwise.config import ExperimentConfig, TrainingConfig
 from letterwise.data.build import build_data
 from letterwise.data.word_lists import build_words
+from letterwise.data_config import DataConfig, WordsConfig
 from letterwise.files import write_json
 from letterwise.models import load_tokenizer, resolve_base
 from letterwise.run_environment import describe_environment

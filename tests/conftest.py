@@ -33,9 +33,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from letterwise.config import DataConfig, WordsConfig
 from letterwise.data import word_lists
 from letterwise.data.build import build_data
+from letterwise.data_config import DataConfig, WordsConfig
 from letterwise.models import BaseModel, resolve_base
 
 with suppress(ImportError):

@@ -65,6 +65,17 @@ def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Pat
             "run_name: x\ndata: {exercises: {counting: 1}}",
             "'data.exercises.counting': input should be 'spelling'",
         ),
+        ("run_name: x\ndata: {tones: {}}", "'data.tones': dictionary should have at least 1 item"),
+        ("run_name: x\ndata: {tones: {plain: 0}}", "'data.tones.plain': input should be greater than 0"),
+        ("run_name: x\ndata: {tones: {angry: 1}}", "'data.tones.angry': input should be 'plain', 'narrative'"),
+        ("run_name: x\ndata: {separators: [tab]}", "'data.separators.0': input should be 'space', 'comma'"),
+        ("run_name: x\ndata: {separators: [space, space]}", "'data.separators': each is listed once"),
+        ("run_name: x\ndata: {letter_cases: []}", "'data.letter_cases': list should have at least 1 item"),
+        ("run_name: x\ndata: {spelling_first_share: 1.5}", "'data.spelling_first_share': input should be less than"),
+        (
+            "run_name: x\ndata: {exercises: {backwards: 1}, spelling_first_share: 0.5}",
+            "'data': spelling_first_share is about plain spelling; give that a weight in exercises, or leave it out",
+        ),
         (
             "run_name: x\nlora: {modules_to_save: [wte]}\ntraining: {use_unsloth: true}",
             "training.use_unsloth trains no modules whole",

@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from letterwise.config import ControlName, ExerciseName, load_config
+from letterwise.config import ControlName, load_config
+from letterwise.data_config import ExerciseName
 from letterwise.errors import LetterwiseError
 from letterwise.sweep_config import SweepConfig, load_sweep
 
@@ -34,6 +35,7 @@ def test_the_shipped_sweep_varies_what_it_says() -> None:
     assert sweep.experiment.base_model == "embedded"
     assert {"lora.rank", "lora.alpha", "lora.target_modules", RATE, "training.batch_size"} <= sweep.space.keys()
     assert {"training.max_steps", "data.use_exponent", "training.words_per_text"} <= sweep.space.keys()
+    assert list(sweep.choices("data.tones"))[:2] == [None, '{"plain": 1.0}']  # the template mix
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
@@ -54,6 +56,11 @@ def test_the_experiment_of_the_study_has_every_control_and_asks_no_test_word() -
 def test_the_study_tries_every_exercise() -> None:
     mixes = [each.get("data.exercises", {}) for each in load_sweep(STUDY / "exercises.yaml").variants.values()]
     assert {name for mix in mixes for name in mix} == set(get_args(ExerciseName))
+
+
+def test_the_study_varies_every_setting_of_the_template_mix() -> None:
+    varied = {path for each in load_sweep(STUDY / "templates.yaml").variants.values() for path in each}
+    assert varied == {"data.tones", "data.separators", "data.letter_cases", "data.spelling_first_share"}
 
 
 def test_an_experiment_is_given_in_place_or_as_the_path_of_a_file_beside(tmp_path: Path) -> None:
@@ -94,6 +101,10 @@ def test_a_trial_is_the_experiment_with_its_settings_seed_and_folders(tmp_path: 
         ({"space": {"words.min_letters": [3]}}, "'words.min_letters' may not vary: trials are compared on the same"),
         ({"space": None, "variants": {"a": {"lora.rank": 0}}}, "input should be greater than or equal to 1"),
         ({"space": None, "variants": {"a": {"evaluation.split": "test"}}}, "'evaluation.split' may not vary"),
+        (
+            {"space": None, "variants": {"a": {"data.tones": {"plain": 1}, "data.separators": ["dash"]}}},
+            "With data.separators as set there is no plain template",
+        ),
         ({"space": None, "variants": {"a/b": {}}}, "string should match pattern"),
         ({"space": None, "variants": {"a": {}}}, "'study.trials' is for a sampled space"),
         ({"study": {"name": "night"}}, "'study.trials' is missing"),

@@ -25,9 +25,10 @@ SOURCE = ROOT / "src" / "letterwise"
 FLOORS = (
     {"letterwise"},  # the package itself: its version
     {"errors"},
-    {"files"},
+    {"data_config", "files"},
     {"config", "results", "hardware", "processes"},
-    {"words", "tasks", "publication", "sweep_config", "sweep_results", "probe_results", "analysis_results"},
+    {"words", "tasks", "publication", "sweep_results", "probe_results", "analysis_results"},
+    {"sweep_config"},
     {"data", "models", "reporting"},
     {"adapters"},
     {"engines"},

@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
+from letterwise.data_config import DataConfig
 from letterwise.data import audit
 from letterwise.data.training_rows import split_surface_forms
 from letterwise.data.word_lists import contexts, few_shot_words, read_words

@@ -10,93 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from letterwise.data_config import DataConfig, Section, WordsConfig
 from letterwise.errors import LetterwiseError
 
 AnswerMode = Literal["direct", "spell_first", "computed"]
 ANSWER_MODES: tuple[AnswerMode, ...] = ("direct", "spell_first", "computed")
 
-ExerciseName = Literal[
-    "spelling",
-    "continuation",
-    "from_letter",
-    "stretch",
-    "backwards",
-    "cloze",
-    "chunks",
-    "growing",
-    "side_by_side",
-    "proofread",
-    "strings",
-    "neighbours",
-    "shared",
-    "sorted",
-    "grouped",
-    "without",
-    "picked",
-    "hangman",
-]
-"""Plain spelling, and the exercises of `letterwise.tasks.spelling_exercises`."""
-
 ControlName = Literal["shuffled", "format_only", "random_label", "ceiling"]
 """Adapters trained beside the tuned one, for comparison."""
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values are checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class WordsConfig(Section):
-    """Which held-out words to take from the dictionary, and how many."""
-
-    validation_words: int = Field(1000, ge=1)
-    """Held-out words on which everything is chosen."""
-    test_words: int = Field(1000, ge=1)
-    """Held-out words for the final figures; looked at once."""
-    min_letters: int = Field(4, ge=2)
-    """Shortest held-out word, in letters."""
-    max_letters: int = Field(14, ge=2)
-    """Longest held-out word, in letters."""
-    min_zipf: float = Field(2.0, ge=0, le=8)
-    """Lowest Zipf frequency (wordfreq; base-10 logarithm of occurrences per billion words) of a held-out word."""
-    extra_training_words: int = Field(0, ge=0)
-    """Dictionary words to train on beside the vocabulary: chosen as held-out words are; none is one of them, contains
-    one or stands in one."""
-
-    @model_validator(mode="after")
-    def _lengths_in_order(self) -> WordsConfig:
-        if self.max_letters < self.min_letters:
-            raise ValueError("max_letters must not be smaller than min_letters")
-        return self
-
-
-class DataConfig(Section):
-    """How much training text and how many questions to build."""
-
-    train_examples: int = Field(30_000, ge=1)
-    """Training texts to build, one word in each; templates are dealt out evenly."""
-    exercises: dict[ExerciseName, Annotated[float, Field(gt=0)]] = Field({"spelling": 1.0}, min_length=1)
-    """Kind of training text → its weight in the mix: plain spelling, and spelling exercises (docs/method.md)."""
-    use_exponent: float = Field(0.5, ge=0, le=1)
-    """How far training favours tokens that other dictionary words are made of: a token's share of the texts is
-    proportional to (uses + 0.2) to this power, where uses counts dictionary words outside validation and test; 0 deals
-    all tokens evenly."""
-    split_form_share: float = Field(0.5, ge=0, le=1)
-    """Share of the texts whose word stands in a surface form (leading space, capital) that is not a single token."""
-    extra_word_share: float = Field(0.25, ge=0, le=1)
-    """Share of the texts that is about words.extra_training_words, where there are any; split_form_share is of the
-    others."""
-    count_questions: int = Field(1000, ge=1)
-    """Letter-count questions for each of validation and test."""
-    position_questions: int = Field(1000, ge=1)
-    """Letter-position questions for each of validation and test."""
-    length_sentences: bool = False
-    """Ablation, impure: templates that mention how many letters a word has ('five letters')."""
 
 
 class LoraSection(Section):
@@ -111,7 +36,7 @@ class LoraSection(Section):
     target_modules: Literal["auto"] | list[str] = "auto"
     """Module names to adapt, embeddings included; 'auto' takes every linear layer of the architecture except the output
     head."""
-    modules_to_save: list[str] = []
+    modules_to_save: list[str] = Field([])
     """Names of modules to train whole beside the low-rank updates, such as embed_tokens; they are kept with the
     adapter."""
     full_finetuning: bool = False
@@ -132,7 +57,7 @@ class TrainingConfig(Section):
     """A training text holds one to this many words, all in the same template, as a prompt with examples does."""
     curriculum: Literal["none", "length"] = "none"
     """'length': the same texts, but those of short words come before those of long ones (Bengio et al., 2009)."""
-    controls: list[ControlName] = ["shuffled"]
+    controls: list[ControlName] = Field(["shuffled"])
     """Adapters to train for comparison, for as many steps: on 'shuffled' letters (the control); 'format_only', the word
     repeated instead of spelled; 'random_label', each word with another's spelling; and the 'ceiling', on the very
     questions, about training words, which cannot be published."""

@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from letterwise.config import ExperimentConfig, Section, WordsConfig, describe_error, load_config, read_settings
+from letterwise.config import ExperimentConfig, describe_error, load_config, read_settings
+from letterwise.data_config import Section, WordsConfig
 from letterwise.errors import LetterwiseError
+from letterwise.tasks.template_mix import template_groups
 
 Metric = Literal["spelling_accuracy", "character_level_accuracy", "letter_count_accuracy", "letter_position_accuracy"]
 
@@ -205,7 +207,7 @@ def load_sweep(path: Path) -> SweepConfig:
 
 
 def vary(experiment: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
-    """The experiment with some settings replaced, by dotted path, checked again.
+    """The experiment with some settings replaced, by dotted path, checked again, and that its texts have templates.
 
     Raises:
         ValueError: a value is not allowed.
@@ -215,9 +217,13 @@ def vary(experiment: ExperimentConfig, overrides: Mapping[str, Any]) -> Experime
         section, _, name = path.rpartition(".")
         (values[section] if section else values)[name] = value
     try:
-        return ExperimentConfig.model_validate(values)
+        varied = ExperimentConfig.model_validate(values)
+        template_groups(varied.data)
     except ValidationError as error:
         raise ValueError(describe_error(error)) from error
+    except LetterwiseError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    return varied
 
 
 def setting(experiment: ExperimentConfig, path: str) -> Any:

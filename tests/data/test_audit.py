@@ -7,6 +7,7 @@ from letterwise.data.audit import (
     TextAudit,
     answer_distribution,
     impurities,
+    misused_template,
     require_clean,
     row_impurities,
     spelled_in,
@@ -16,6 +17,7 @@ from letterwise.data.audit import (
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.questions import count_question, position_question
 from letterwise.tasks.spelling import SPELLING_TEMPLATES, SpellingTemplate
+from letterwise.tasks.template_mix import TemplateGroup
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,28 @@ def test_the_leak_is_named() -> None:
         require_clean(None, "cat has 3\n", [])
     with pytest.raises(LetterwiseError, match="The held-out word 'plum' is a single token where it is asked about"):
         require_clean(None, None, ["plum"])
+    with pytest.raises(LetterwiseError, match="The templates are not mixed as asked for: 'plain_how' makes 9"):
+        require_clean(None, None, [], "'plain_how' makes 9")
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ((30, 15, 15, 0), None),
+        ((31, 15, 14, 0), None),  # rounded
+        ((30, 16, 14, 0), "'plain_how' makes 14 of 60 plain spellings, where 15.0 were asked for"),  # unlike each other
+        ((33, 14, 13, 0), "'plain_colon' makes 33 of 60 plain spellings, where 30.0 were asked for"),
+        ((30, 14, 14, 2), "'plain_makes' makes 2 of 60 plain spellings, where 0.0 were asked for"),
+        ((20, 20, 20, 0), "'plain_colon' makes 20 of 60 plain spellings, where 30.0 were asked for"),  # but even
+    ],
+)
+def test_a_template_used_more_or_less_than_asked_for_is_seen(counts: tuple[int, ...], sentence: str | None) -> None:
+    colon, spell, how = SPELLING_TEMPLATES[:3]
+    assert (colon.name, spell.name, how.name) == ("plain_colon", "plain_spell", "plain_how")
+    asked = [TemplateGroup(0.5, (colon,)), TemplateGroup(0.5, (spell, how))]
+    names = ("plain_colon", "plain_spell", "plain_how", "plain_makes")
+    found = {name: count for name, count in zip(names, counts, strict=True) if count}
+    assert misused_template(found, asked) == sentence
 
 
 def row(

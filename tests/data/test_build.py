@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
 from letterwise.data.audit import ALL_IMPURE_WORDS, impurities
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.training_rows import split_surface_forms
 from letterwise.data.word_lists import few_shot_words, read_words
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.results import DataAudit

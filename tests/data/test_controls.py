@@ -11,7 +11,6 @@ from string import ascii_lowercase
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
 from letterwise.data.audit import ALL_IMPURE_WORDS, impurities, row_impurities, spelled_in
 from letterwise.data.build import build_data, load_data
 from letterwise.data.ceiling import question_texts
@@ -20,6 +19,7 @@ from letterwise.data.role_texts import texts_of_role
 from letterwise.data.texts import spelling_examples
 from letterwise.data.training_rows import build_rows
 from letterwise.data.word_lists import read_words
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.results import OTHER_CONTROLS, TrainedRole
 from letterwise.tasks import letter_count, letter_position

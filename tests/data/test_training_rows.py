@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
+from letterwise.data import training_rows
 from letterwise.data.audit import ALL_IMPURE_WORDS, row_impurities, spelled_in, words_in
 from letterwise.data.build import EXERCISE_FEATURES, build_data, load_data
 from letterwise.data.training_rows import ExerciseRows, build_rows, rendered, true_letters
 from letterwise.data.word_lists import few_shot_words, read_words
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
-from letterwise.files import sha256_file
+from letterwise.files import fingerprint, sha256_file
 from letterwise.results import DataAudit
 from letterwise.tasks.spelling_exercises import EXERCISES, WORDINGS
+from letterwise.tasks.template_mix import template_groups
 from letterwise.words.vocabulary import LetterToken
 
 MIX = {"spelling": 3.0, **dict.fromkeys(EXERCISES, 1.0)}
@@ -155,3 +158,82 @@ def test_the_two_words_of_an_exercise_differ() -> None:
 def test_an_exercise_that_suits_no_word_is_refused() -> None:
     with pytest.raises(LetterwiseError, match=r"No training word suits the exercise 'stretch'; leave it out of data\."):
         ExerciseRows([" add", " it"], (), 0).row("train-0", EXERCISES["stretch"], " it")
+
+
+WORDS = (" straw", "berry", " The", "ing", " plums", "Cat", " stone", "garland")
+TOKENS = [LetterToken(word, number, len(word.strip())) for number, word in enumerate(WORDS)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({}, "9dda4ce1a0144c60"),
+        ({"length_sentences": True}, "607d43af1185ecd5"),
+        ({"exercises": {"spelling": 1, "backwards": 1, "side_by_side": 2}}, "4a9bd62762607b26"),
+    ],
+)
+def test_without_a_mix_of_templates_the_rows_are_those_from_before_there_was_one(
+    settings: dict[str, Any], rows: str
+) -> None:
+    config = DataConfig.model_validate({"train_examples": 500, **settings})
+    made = list(build_rows(config, TOKENS, {" straw": 3, "ing": 40}, ["peach"], (), 0))
+    assert fingerprint(made) == rows
+
+
+def test_a_mix_of_templates_has_its_shares_among_the_plain_spellings() -> None:
+    settings = {
+        "train_examples": 600,
+        "exercises": {"spelling": 2, "backwards": 1},
+        "tones": {"plain": 3, "structured": 1},
+        "separators": ["space", "hyphen"],
+        "spelling_first_share": 0.3,
+    }
+    rows = [
+        row
+        for row in build_rows(DataConfig.model_validate(settings), TOKENS, {}, (), (), 0)
+        if row["exercise"] == "spelling"
+    ]
+    assert Counter((row["tone"], row["direction"]) for row in rows) == {
+        ("plain", "word_first"): 210,
+        ("plain", "spelling_first"): 90,
+        ("structured", "word_first"): 70,
+        ("structured", "spelling_first"): 30,
+    }
+    assert {row["separator"] for row in rows} == {"space", "hyphen"}
+    for kind in {(row["tone"], row["direction"]) for row in rows}:
+        uses = Counter(row["template"] for row in rows if (row["tone"], row["direction"]) == kind)
+        assert max(uses.values()) - min(uses.values()) <= 1
+    assert len({(row["tone"], row["direction"]) for row in rows[:100]}) == 4  # mixed, not one after another
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tones": {"narrative": 1.0}},
+        {"tones": {"plain": 0.1, "formal": 0.7, "emphatic": 0.33}, "spelling_first_share": 0.123},
+        {"separators": ["arrow", "none"], "train_examples": 7},
+        {"letter_cases": ["upper"], "spelling_first_share": 1.0, "exercises": {"spelling": 1.0, "cloze": 1.0}},
+    ],
+)
+def test_the_audit_finds_each_mix_as_it_was_asked_for(
+    tmp_path: Path, words_folder: Path, tiny_tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]
+) -> None:
+    few = {"train_examples": 311, "count_questions": 4, "position_questions": 4, **settings}
+    config = DataConfig.model_validate(few)
+    audit = build_data(config, tiny_tokenizer, 0, words_folder, tmp_path / "data")
+    assert audit.passed
+    asked = {template.name for group in template_groups(config) for template in group.templates}
+    assert audit.template_shares.keys() - WORDINGS.keys() <= asked
+
+
+def test_texts_that_are_not_mixed_as_asked_for_fail_the_build(
+    tmp_path: Path,
+    words_folder: Path,
+    tiny_tokenizer: PreTrainedTokenizerBase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_rows, "template_groups", lambda config: template_groups(DataConfig()))
+    asked = DataConfig(train_examples=300, count_questions=4, position_questions=4, tones={"plain": 1.0})
+    with pytest.raises(LetterwiseError, match=r"The templates are not mixed as asked for: 'plain_\w+' makes 5 of 300"):
+        build_data(asked, tiny_tokenizer, 0, words_folder, tmp_path / "data")
+    assert not (tmp_path / "data").exists()

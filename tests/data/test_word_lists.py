@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import WordsConfig
 from letterwise.data.audit import ALL_IMPURE_WORDS, words_in
 from letterwise.data.word_lists import build_words, contexts, few_shot_words, read_extra_words, read_words, token_uses
+from letterwise.data_config import WordsConfig
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.spelling import LENGTH_TEMPLATES, SPELLING_TEMPLATES, with_length
 from letterwise.words.dictionary import tokens_in_context

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise import hardware
-from letterwise.config import WordsConfig
+from letterwise.data_config import WordsConfig
 from letterwise.engines.openvino_engine import OpenVinoEngine
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.errors import LetterwiseError

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from letterwise.analysis_results import ItemAnalysis
-from letterwise.config import ControlName, ExerciseName, load_config, read_settings
+from letterwise.config import ControlName, load_config, read_settings
+from letterwise.data_config import ExerciseName
 from letterwise.files import read_json, sha256_file
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,

@@ -17,8 +17,9 @@ from huggingface_hub import DatasetCard
 from local_hub import metadata_errors
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig, ExperimentConfig, dump_config
+from letterwise.config import ExperimentConfig, dump_config
 from letterwise.data.build import EXERCISE_FEATURES, POSITION_COUNT_FEATURES, build_data, load_data
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.models import BaseModel
 from letterwise.publication import Bundle
@@ -45,14 +46,15 @@ def run(
     shutil.copytree(words_folder, folder / "words")
     shutil.copyfile(RECORDED / "model_bars.png", folder / "words" / "token_distribution.png")
     mix = {"spelling": 10.0, **dict.fromkeys(EXERCISES, 1.0)}
+    tones = {"plain": 1, "structured": 1}
     settings = DataConfig.model_validate(
-        {"train_examples": 200, "count_questions": 20, "position_questions": 20, "exercises": mix}
+        {"train_examples": 200, "count_questions": 20, "position_questions": 20, "exercises": mix, "tones": tones}
     )
     write_results(
         folder / "data_audit.json", build_data(settings, tiny_tokenizer, 0, folder / "words", folder / "data")
     )
     shutil.copyfile(RECORDED / "environment.json", folder / "environment.json")
-    (folder / "config.yaml").write_text(dump_config(ExperimentConfig(run_name="tiny")), encoding="utf-8")
+    (folder / "config.yaml").write_text(dump_config(ExperimentConfig(run_name="tiny", data=settings)), encoding="utf-8")
     return FinishedRun(
         "tiny", folder, folder / "none", str(tiny_llama), BaseModel("tiny-llama", tiny_llama, "sha256-0")
     )
@@ -102,6 +104,7 @@ def test_the_card_has_sources_audit_and_statistics_and_the_hub_would_take_it(mad
         "Audit",
         "Intended use",
         "`overlaps.train∩test` | 0",
+        "Plain spellings fill 30 templates: tones plain 50.0%, structured 50.0%",
         "Of the texts, 37.0% are plain spelling",
         "Debatable",
     ):

@@ -12,6 +12,7 @@ import finished_run
 import pandas as pd
 import pytest
 
+from letterwise.config import dump_config, load_config, override
 from letterwise.errors import LetterwiseError
 from letterwise.files import write_json
 from letterwise.reporting.report import REPORT_FILES, write_report
@@ -98,6 +99,22 @@ def test_no_figure_differs_from_the_results_files(folder: Path, results: Evaluat
     write_results(folder / "evaluation_results.json", results)
     write_report(folder)
     assert text_of(page_of(folder)).count("3.3% [") >= 3  # key figures, results, full tables
+
+
+def test_the_mix_of_templates_is_told(folder: Path) -> None:
+    write_report(folder)
+    text = text_of(page_of(folder))
+    assert "Plain spellings fill 60 templates: tones plain 25.0%, narrative 18.3%" in text
+    assert "13.3% give the spelling and ask for the word. All are used equally often." in text
+    config = load_config(folder / "config.yaml")
+    mix = {"tones": {"plain": 1, "structured": 3}, "separators": ["space", "hyphen"], "spelling_first_share": 0.5}
+    varied = override(config, {"data": config.data.model_dump() | mix})
+    (folder / "config.yaml").write_text(dump_config(varied), encoding="utf-8")
+    write_report(folder)
+    assert (
+        "tones plain 25.0%, structured 75.0%; separators space, hyphen; letters in lower and upper case; 50.0% give "
+        "the spelling and ask for the word. Within a tone and direction all are used equally often."
+    ) in text_of(page_of(folder))
 
 
 def test_further_controls_and_the_share_of_the_ceiling_are_shown(

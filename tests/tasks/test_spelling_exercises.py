@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from letterwise.config import ExerciseName
 from letterwise.data.audit import row_impurities
+from letterwise.data_config import ExerciseName
 from letterwise.tasks.exercise_draws import LONGEST_GROWING, letter_string
 from letterwise.tasks.spelling import SPELLING_TEMPLATES
 from letterwise.tasks.spelling_exercises import EXERCISES, WORDINGS, Exercise, Wording

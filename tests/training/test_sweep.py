@@ -122,6 +122,25 @@ def test_a_training_that_diverges_fails_and_the_study_goes_on(
     assert results.best == "mid"
 
 
+def test_values_that_may_not_be_set_together_fail_the_trial_and_the_study_goes_on(tmp_path: Path) -> None:
+    space = {"data.tones": [{"plain": 1}, {"formal": 1}], "data.separators": [["space"], ["dash"]], "lora.rank": [8]}
+    config = SweepConfig.model_validate(
+        {
+            "study": {"name": "night", "sampler": "grid"},
+            "experiment": {"run_name": "x", "results_folder": str(tmp_path)},
+            "space": space,
+        }
+    )
+    study = Study(config)
+    assert SweepWorker(config, study, ScriptedTrainer()).work()
+    trials = {
+        (*trial.params["data.tones"], *trial.params["data.separators"]): trial for trial in study.results().trials
+    }
+    assert trials["plain", "dash"].state == "failed"
+    assert "there is no plain template" in str(trials["plain", "dash"].reason)
+    assert [trial.state for kind, trial in trials.items() if kind != ("plain", "dash")] == ["complete"] * 3
+
+
 @pytest.mark.parametrize("error", [LetterwiseError("The disk is full."), KeyboardInterrupt()])
 def test_what_is_not_the_trials_fault_ends_the_worker_and_loses_nothing(
     sweep: Callable[..., tuple[SweepConfig, Study]], error: BaseException

@@ -1,4 +1,4 @@
-"""Proof that the data does not leak and that training text is spelling only.
+"""Proof that the data does not leak, that training text is spelling only, and that no template is over-represented.
 
 Knows what a leak and an impure text are; knows nothing about how the data was made.
 """
@@ -12,6 +12,7 @@ from itertools import combinations
 
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.questions import Question
+from letterwise.tasks.template_mix import TemplateGroup
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -179,11 +180,42 @@ def answer_distribution(questions: Mapping[str, Sequence[Question]]) -> dict[str
     return {key: dict(sorted(classes.items())) for key, classes in distribution.items()}
 
 
-def require_clean(overlap_example: str | None, impure_example: str | None, single_token_words: Sequence[str]) -> None:
-    """Fail the build when anything leaks.
+def misused_template(plain: Mapping[str, int], groups: Sequence[TemplateGroup]) -> str | None:
+    """A sentence about a template that is used more or less than asked for; None where every one has its share.
+
+    Each group has its share of the plain spellings to within one text, and two templates of a group differ by one text
+    at most.
+
+    Args:
+        plain: how many plain spellings each template makes.
+        groups: what was asked for.
+    """
+    total = sum(plain.values())
+    asked: dict[str, float] = {}
+    even = True
+    for group in groups:
+        wanted, counts = total * group.share, [plain.get(template.name, 0) for template in group.templates]
+        asked |= {template.name: wanted / len(counts) for template in group.templates}
+        even = even and abs(sum(counts) - wanted) <= 1 and max(counts) - min(counts) <= 1
+    if even and plain.keys() <= asked.keys():
+        return None
+    names = sorted({*asked, *plain})
+    worst = max(names, key=lambda name: abs(plain.get(name, 0) - asked.get(name, 0.0)))
+    return (
+        f"'{worst}' makes {plain.get(worst, 0):,} of {total:,} plain spellings, and should {asked.get(worst, 0.0):,.1f}"
+    )
+
+
+def require_clean(
+    overlap_example: str | None,
+    impure_example: str | None,
+    single_token_words: Sequence[str],
+    misused: str | None = None,
+) -> None:
+    """Fail the build when anything leaks, or a template is over-represented.
 
     Raises:
-        LetterwiseError: names the word or text that leaks.
+        LetterwiseError: names the word, text or template.
     """
     if overlap_example:
         raise LetterwiseError(f"The data would leak: {overlap_example}.")
@@ -193,3 +225,5 @@ def require_clean(overlap_example: str | None, impure_example: str | None, singl
         raise LetterwiseError(f"A training text is not spelling only ({kinds}): {impure_example.strip()!r}.")
     if single_token_words:
         raise LetterwiseError(f"The held-out word '{single_token_words[0]}' is a single token where it is asked about.")
+    if misused:
+        raise LetterwiseError(f"The templates are not mixed as asked for: {misused}.")

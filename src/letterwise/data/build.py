@@ -16,16 +16,17 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, Features, Value
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
 from letterwise.data import audit
 from letterwise.data.training_rows import PLAIN, Row, build_rows, spelling_row
 from letterwise.data.word_lists import contexts, few_shot_words, read_extra_words, read_words
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, sha256_file
 from letterwise.results import DataAudit
 from letterwise.tasks.questions import Question, make_questions
 from letterwise.tasks.spelling import SPELLING_CONTEXT, SpellingExample, SpellingTemplate, spell
-from letterwise.tasks.spelling_exercises import EXERCISES
+from letterwise.tasks.spelling_exercises import EXERCISES, WORDINGS
+from letterwise.tasks.template_mix import TemplateGroup, template_groups
 from letterwise.words.dictionary import tokens_in_context
 from letterwise.words.splits import HeldOutWords
 from letterwise.words.vocabulary import LetterToken, training_words
@@ -67,8 +68,9 @@ def build_data(
         The audit, to be saved as ``data_audit.json``.
 
     Raises:
-        LetterwiseError: a word or text would leak, or there are too few words.
+        LetterwiseError: a word or text would leak, there are too few words, or no templates of the kind asked for.
     """
+    groups = template_groups(config)
     tokens, held_out, uses = read_words(words_folder)
     extra = read_extra_words(words_folder)
     reserved = {
@@ -94,7 +96,7 @@ def build_data(
         for split, asked in questions.items():
             listed = ({name: getattr(question, name) for name in POSITION_COUNT_FEATURES} for question in asked)
             _write(temporary / "position_count" / f"{split}.parquet", listed, POSITION_COUNT_FEATURES)
-        report = _audit(config, tokenizer, seed, trained, extra, texts, held_out, questions)
+        report = _audit(config, tokenizer, seed, trained, extra, texts, groups, held_out, questions)
     files = sorted(folder.rglob("*.parquet"))
     checksums = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
     return report.model_copy(update={"excluded_training_tokens": dict(excluded), "checksums": checksums})
@@ -131,6 +133,7 @@ def _audit(
     trained: Sequence[LetterToken],
     extra: Sequence[str],
     texts: audit.TextAudit,
+    groups: Sequence[TemplateGroup],
     held_out: HeldOutWords,
     questions: dict[str, list[Question]],
 ) -> DataAudit:
@@ -156,7 +159,9 @@ def _audit(
             if len(pieces) < 2
         }
     )
-    audit.require_clean(leak or text_leak or letter_leak, texts.impure_example, single)
+    plain = {name: count for name, count in texts.templates.items() if name not in WORDINGS}
+    misused = audit.misused_template(plain, groups)
+    audit.require_clean(leak or text_leak or letter_leak, texts.impure_example, single, misused)
     return DataAudit(
         seed=seed,
         n={

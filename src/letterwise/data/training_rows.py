@@ -12,18 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from letterwise.config import DataConfig
 from letterwise.data import audit
+from letterwise.data_config import DataConfig
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.exercise_draws import letter_string
-from letterwise.tasks.spelling import (
-    LENGTH_TEMPLATES,
-    SPELLING_TEMPLATES,
-    SpellingExample,
-    SpellingTemplate,
-    with_length,
-)
+from letterwise.tasks.spelling import LENGTH_TEMPLATES, SpellingExample, SpellingTemplate, with_length
 from letterwise.tasks.spelling_exercises import EXERCISES, WORDINGS, Exercise, Wording
+from letterwise.tasks.template_mix import TemplateGroup, template_groups
 from letterwise.words.vocabulary import LetterToken
 
 PLAIN = "spelling"
@@ -55,22 +50,22 @@ def build_rows(
         seed: of everything that is drawn.
 
     Raises:
-        LetterwiseError: there is no word that an exercise suits.
+        LetterwiseError: there is no word that an exercise suits, or no template of the kind that is asked for.
     """
     rng = random.Random(f"{seed} training texts")
     surfaces = _dealt_surfaces(config, tokens, uses, extra, seed)
     rng.shuffle(surfaces)
-    templates = (*SPELLING_TEMPLATES, *(LENGTH_TEMPLATES if config.length_sentences else ()))
-    deck: list[SpellingTemplate] = []
+    names = sorted(config.exercises)
+    weights = [config.exercises[name] for name in names]
+    dealt = [str(names[place]) for place in _dealt(weights, config.train_examples, f"{seed} exercises")]
+    templates = _dealt_templates(template_groups(config), dealt.count(PLAIN), rng, seed)
     exercises = ExerciseRows(surfaces, forbidden, seed)
-    for number, (surface, exercise) in enumerate(zip(surfaces, _dealt_exercises(config, seed), strict=True)):
+    for number, (surface, exercise) in enumerate(zip(surfaces, dealt, strict=True)):
         identity = f"train-{number:07d}"
         if exercise != PLAIN:
             yield exercises.row(identity, EXERCISES[exercise], surface)
             continue
-        if not deck:
-            deck = rng.sample(templates, len(templates))
-        template = deck.pop()
+        template = next(templates)
         letters = list(surface.strip())
         if template in LENGTH_TEMPLATES:
             template = with_length(template, letters)
@@ -180,16 +175,27 @@ def _parts(example: SpellingExample) -> Row:
     return {"text": example.text, "prompt": example.text[:start], "completion": example.text[start:end]}
 
 
-def _dealt_exercises(config: DataConfig, seed: int) -> list[str]:
-    """The exercise of each text, in proportion to the weights (largest-remainder method), in random order."""
-    total = sum(config.exercises.values())
-    shares = {name: config.train_examples * weight / total for name, weight in sorted(config.exercises.items())}
-    counts = {name: int(share) for name, share in shares.items()}
-    left = config.train_examples - sum(counts.values())
-    for name in sorted(shares, key=lambda name: counts[name] - shares[name])[:left]:
-        counts[name] += 1
-    dealt = [str(name) for name, count in counts.items() for _ in range(count)]
-    random.Random(f"{seed} exercises").shuffle(dealt)
+def _dealt_templates(
+    groups: Sequence[TemplateGroup], total: int, rng: random.Random, seed: int
+) -> Iterator[SpellingTemplate]:
+    """The template of each plain spelling: each group has its share, and deals out all of its templates in turn."""
+    decks: list[list[SpellingTemplate]] = [[] for _ in groups]
+    for place in _dealt([group.share for group in groups], total, f"{seed} templates"):
+        if not decks[place]:
+            decks[place] = rng.sample(groups[place].templates, len(groups[place].templates))
+        yield decks[place].pop()
+
+
+def _dealt(weights: Sequence[float], total: int, seed: str) -> list[int]:
+    """Places among the weights, as many as asked for and in proportion to them (largest-remainder method), in random
+    order."""
+    shares = [total * weight / sum(weights) for weight in weights]
+    counts = [int(share) for share in shares]
+    left = total - sum(counts)
+    for place in sorted(range(len(weights)), key=lambda place: counts[place] - shares[place])[:left]:
+        counts[place] += 1
+    dealt = [place for place, count in enumerate(counts) for _ in range(count)]
+    random.Random(seed).shuffle(dealt)
     return dealt
 
 

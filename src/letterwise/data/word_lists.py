@@ -14,8 +14,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import WordsConfig
 from letterwise.data import audit
+from letterwise.data_config import WordsConfig
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, write_json
 from letterwise.tasks.questions import FEW_SHOT_WORDS, question_contexts

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from letterwise.config import load_config
 from letterwise.publication import BUNDLE_FILE, Bundle, files_in
-from letterwise.reporting.exercise_mix import mix_sentences
+from letterwise.reporting.exercise_mix import mix_sentences, template_sentences
 from letterwise.reporting.templating import markdown_table, render
 from letterwise.results import QUESTION_TYPES, DataAudit, Environment, read_results
 from letterwise.tasks.questions import FEW_SHOT_WORDS
@@ -80,8 +80,9 @@ def dataset_card(folder: Path) -> str:
     """
     bundle = read_results(folder / BUNDLE_FILE, Bundle)
     audit = read_results(folder / "data_audit.json", DataAudit)
+    config = load_config(folder / "config.yaml")
     files = files_in(folder)
-    tables = {config: pq.read_schema(folder / config / f"{splits[-1]}.parquet") for config, splits in CONFIGS.items()}
+    tables = {name: pq.read_schema(folder / name / f"{splits[-1]}.parquet") for name, splits in CONFIGS.items()}
     sizes = {
         (config, split): pq.read_metadata(folder / config / f"{split}.parquet").num_rows
         for config, splits in CONFIGS.items()
@@ -93,7 +94,7 @@ def dataset_card(folder: Path) -> str:
         card_data=_metadata(bundle, sum(sizes.values()), tables).to_yaml(),
         bundle=bundle,
         environment=read_results(folder / "environment.json", Environment),
-        config=load_config(folder / "config.yaml"),
+        config=config,
         audit=audit,
         sizes=markdown_table(
             ("config", "split", "rows"), [(f"`{name}`", split, f"{rows:,}") for (name, split), rows in sizes.items()]
@@ -107,6 +108,7 @@ def dataset_card(folder: Path) -> str:
         },
         examples={name: yaml.safe_dump(rows[0], sort_keys=False).strip() for name, rows in examples.items() if rows},
         audit_table=_audit(audit),
+        templates=template_sentences(config.data),
         mix=mix_sentences(audit),
         extra=audit.n.get("extra_training_words", 0),
         answers=_answers(audit),

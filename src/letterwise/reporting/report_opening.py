@@ -6,14 +6,13 @@ Knows the record of a run and what each of its figures is called; judgements com
 from __future__ import annotations
 
 from letterwise.config import AnswerMode, LoraSection
-from letterwise.reporting.exercise_mix import mix_sentences
+from letterwise.reporting.exercise_mix import mix_sentences, template_sentences
 from letterwise.reporting.other_controls import NAMES as OTHER_NAMES
 from letterwise.reporting.report_document import Block, Items, Picture, Section, Table, Text
 from letterwise.reporting.report_model import Conclusion
 from letterwise.reporting.report_record import RunRecord, TrainingSummary
 from letterwise.reporting.summary import NOTHING, conclusion, share_text, summary_rows, value_text
 from letterwise.results import OTHER_CONTROLS, Estimate, ModelRole
-from letterwise.tasks.spelling import SPELLING_TEMPLATES
 
 TRAINED: dict[ModelRole, str] = {
     "finetuned": "tuned",
@@ -108,7 +107,7 @@ def method_section(record: RunRecord) -> Section:
                 f"{config.words.max_letters} letters with a Zipf frequency of at least {config.words.min_zipf}, which "
                 "are no training words in any letter case and which the tokenizer splits into two or more tokens "
                 "wherever they are asked about.",
-                f"Plain spellings fill {len(SPELLING_TEMPLATES)} templates, used equally often. "
+                f"{template_sentences(config.data)} "
                 + (f"{mix} " if (mix := mix_sentences(record.audit)) else "")
                 + "The loss falls only on the letters (or the word) to be produced. No text holds a digit, a number "
                 "word, an ordinal or wording about counts or positions; the build fails otherwise.",

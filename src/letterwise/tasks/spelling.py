@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from letterwise.data_config import LetterCase, SeparatorName, Tone
 from letterwise.tasks.questions import Prompt
 
-Tone = Literal["plain", "narrative", "formal", "emphatic", "structured"]
 Direction = Literal["word_first", "spelling_first"]
-LetterCase = Literal["lower", "upper"]
 
-SEPARATORS: dict[str, str] = {
+SEPARATORS: dict[SeparatorName, str] = {
     "space": " ",
     "comma": ", ",
     "hyphen": "-",
@@ -42,7 +41,7 @@ class SpellingTemplate:
 
     name: str
     tone: Tone
-    separator: str
+    separator: SeparatorName
     text: str
     letter_case: LetterCase = "lower"
 
@@ -88,13 +87,15 @@ def join_examples(examples: Sequence[SpellingExample]) -> SpellingExample:
     return SpellingExample(text, tuple(spans))
 
 
-def spell(letters: Sequence[str], separator: str, letter_case: LetterCase = "lower") -> str:
+def spell(letters: Sequence[str], separator: SeparatorName, letter_case: LetterCase = "lower") -> str:
     """Join letters with a named separator of `SEPARATORS`, in one letter case."""
     joined = SEPARATORS[separator].join(letters)
     return joined.lower() if letter_case == "lower" else joined.upper()
 
 
-def _template(name: str, tone: Tone, separator: str, text: str, letter_case: LetterCase = "lower") -> SpellingTemplate:
+def _template(
+    name: str, tone: Tone, separator: SeparatorName, text: str, letter_case: LetterCase = "lower"
+) -> SpellingTemplate:
     return SpellingTemplate(name, tone, separator, text, letter_case)
 
 
@@ -160,7 +161,7 @@ SPELLING_TEMPLATES: tuple[SpellingTemplate, ...] = (
     _template("structured_tags", "structured", "space", "<word> {word} <letters> {letters}"),
     _template("structured_slash", "structured", "space", "word {word} / {letters}"),
 )
-"""The pure templates: five tones, both directions, every separator; dealt out evenly by `letterwise.data`."""
+"""The pure templates: five tones, both directions, every separator."""
 
 LENGTH_WORDS: tuple[str, ...] = (
     *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),

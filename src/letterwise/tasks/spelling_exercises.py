@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from letterwise.config import ExerciseName
+from letterwise.data_config import ExerciseName, Tone
 from letterwise.tasks import exercise_draws as draws
-from letterwise.tasks.spelling import Direction, SpellingExample, Tone, in_text
+from letterwise.tasks.spelling import Direction, SpellingExample, in_text
 
 Purity = Literal["plain", "partial"]
 """'plain': letters of the word in an order that its spelling gives. 'partial': letters chosen, sorted or grouped, so

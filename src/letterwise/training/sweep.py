@@ -92,7 +92,11 @@ class SweepWorker:
 
     def _run(self, taken: TakenTrial) -> None:
         metric, seeds = self.config.study.metric, self.config.seeds
-        last_step = vary(self.config.experiment, taken.overrides).training.max_steps
+        try:
+            last_step = vary(self.config.experiment, taken.overrides).training.max_steps
+        except ValueError as error:  # each value is allowed, but not all of them together
+            self.study.fail(taken, str(error))
+            return
         found: list[SeedResult] = []
 
         def watch(step: int, measured: Mapping[str, float]) -> None:

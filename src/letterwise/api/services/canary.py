@@ -21,8 +21,9 @@ from transformers import PreTrainedTokenizerBase
 from letterwise.api.services.batching import Overloaded
 from letterwise.api.utils.figures import Figures
 from letterwise.api.utils.observability import ServiceMetrics
-from letterwise.config import ANSWER_MODES, AnswerMode, WordsConfig
+from letterwise.config import ANSWER_MODES, AnswerMode
 from letterwise.data.word_lists import contexts, few_shot_words
+from letterwise.data_config import WordsConfig
 from letterwise.errors import LetterwiseError
 from letterwise.evaluation.metrics import character_level_accuracy, levenshtein_distance
 from letterwise.tasks.questions import Question, make_questions
