@@ -10,6 +10,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("WANDB_API_KEY", None)
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -46,6 +47,11 @@ with suppress(ImportError):
     absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 __all__ = ["pytest_runtest_makereport"]  # for pytest, which finds its hooks here
+
+# What the libraries have made stays: collecting garbage, as a service does once it has loaded a model, need not look
+# through it each time.
+gc.collect()
+gc.freeze()
 
 END = "<|endoftext|>"
 VOCABULARY = 1200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,11 +28,9 @@ def wait_until_ready(client: httpx2.Client) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ServiceSettings]:
-    """Settings that do not depend on the environment of the tests."""
+def settings_for_tests(patch: pytest.MonkeyPatch) -> Callable[..., ServiceSettings]:
     for name in ServiceSettings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+        patch.delenv(name.upper(), raising=False)
 
     def make(**given: object) -> ServiceSettings:
         return ServiceSettings(**{"canary_interval_seconds": 0, "log_level": "error", "rate_limit": "off", **given})  # type: ignore[arg-type]
@@ -39,17 +38,41 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ServiceSettings]:
     return make
 
 
-@pytest.fixture(scope="session")
-def spell_checker() -> SpellChecker:
-    """One for all tests: its index takes seconds to build."""
-    return SpellChecker()
+def leave_logging_alone(patch: pytest.MonkeyPatch) -> None:
+    """It belongs to the whole process."""
+    patch.setattr("letterwise.api.app.configure_logging", lambda level: None)
 
 
 @pytest.fixture
-def in_tests(spell_checker: SpellChecker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let applications share the spell checker, and leave logging alone, which belongs to the whole process."""
-    monkeypatch.setattr("letterwise.api.lifecycle.SpellChecker", lambda: spell_checker)
-    monkeypatch.setattr("letterwise.api.app.configure_logging", lambda level: None)
+def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ServiceSettings]:
+    """Settings that do not depend on the environment of the tests."""
+    return settings_for_tests(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def known_words() -> None:
+    """The index of spell checkers takes seconds to build, and each garbage collection would look through it again."""
+    SpellChecker()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def in_tests(known_words: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let applications find their words looked up, and leave logging alone."""
+    leave_logging_alone(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def shared_client(tiny_tokenizer: PreTrainedTokenizerBase, known_words: None) -> Iterator[TestClient]:
+    """One application for all tests that look at nothing but the answer to a request of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_logging_alone(patch)
+        app = create_app(settings_for_tests(patch)(), lambda _: served(tiny_tokenizer, ScriptedEngine()))
+        with TestClient(app) as client:
+            wait_until_ready(client)
+            patch.undo()
+            yield client
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 from scripted_model import ScriptedEngine, Serve
+from starlette.testclient import TestClient
 
 from letterwise.results import Calibration, CalibrationCurve
 
@@ -34,9 +35,8 @@ def test_a_count_comes_with_mode_confidence_and_time(serve: Serve) -> None:
     }
 
 
-def test_a_spelling_is_a_sentence_and_letters_with_their_probabilities(serve: Serve) -> None:
-    client = serve()
-    answer = client.post(SPELL, json={"text": "How do you spell 'algorithm'?"}).json()
+def test_a_spelling_is_a_sentence_and_letters_with_their_probabilities(shared_client: TestClient) -> None:
+    answer = shared_client.post(SPELL, json={"text": "How do you spell 'algorithm'?"}).json()
     assert answer["input"] == "How do you spell 'algorithm'?"
     assert answer["output"] == "The word 'algorithm' is spelled A-L-G-O-R-I-T-H-M."
     assert [letter["letter"] for letter in answer["letters"]] == list("algorithm")
@@ -228,8 +228,8 @@ def test_too_much_waiting_is_refused_early(serve: Serve) -> None:
         (f"{COUNT}/batch", {"items": []}),
     ],
 )
-def test_bad_input_is_one_clear_sentence(serve: Serve, path: str, body: dict[str, object]) -> None:
-    response = serve().post(path, json=body)
+def test_bad_input_is_one_clear_sentence(shared_client: TestClient, path: str, body: dict[str, object]) -> None:
+    response = shared_client.post(path, json=body)
     assert response.status_code == 400
     problem = response.json()
     assert problem.keys() == {"error", "details", "request_id"}
@@ -238,19 +238,17 @@ def test_bad_input_is_one_clear_sentence(serve: Serve, path: str, body: dict[str
     assert len(problem["details"]) < 200
 
 
-def test_compatibility_forms_are_plain_letters(serve: Serve) -> None:
-    client = serve()
-    assert client.post(COUNT, json={"word": "ｔｒｅｅ", "letter": "Ｅ", "mode": "computed"}).json()["count"] == 2
-    assert client.post(SPELL, json={"text": " “Tree” "}).json()["word"] == "tree"
+def test_compatibility_forms_are_plain_letters(shared_client: TestClient) -> None:
+    assert shared_client.post(COUNT, json={"word": "ｔｒｅｅ", "letter": "Ｅ", "mode": "computed"}).json()["count"] == 2
+    assert shared_client.post(SPELL, json={"text": " “Tree” "}).json()["word"] == "tree"
 
 
-def test_a_misspelled_word_gets_a_suggestion(serve: Serve) -> None:
-    client = serve()
-    assert client.post(CHECK, json={"word": "algorithm"}).json()["is_correct"] is True
-    answer = client.post(CHECK, json={"word": "algoritm"}).json()
+def test_a_misspelled_word_gets_a_suggestion(shared_client: TestClient) -> None:
+    assert shared_client.post(CHECK, json={"word": "algorithm"}).json()["is_correct"] is True
+    answer = shared_client.post(CHECK, json={"word": "algoritm"}).json()
     assert (answer["is_correct"], answer["suggestion"]) == (False, "algorithm")
     assert 0 < answer["confidence"] <= 1
-    batch = client.post(f"{CHECK}/batch", json={"items": [{"word": "recieve"}, {"word": "tree"}]}).json()
+    batch = shared_client.post(f"{CHECK}/batch", json={"items": [{"word": "recieve"}, {"word": "tree"}]}).json()
     assert [(one["word"], one["suggestion"]) for one in batch["results"]] == [("recieve", "receive"), ("tree", None)]
 
 
@@ -337,33 +335,35 @@ def test_metrics_are_json_or_prometheus_text_as_asked(serve: Serve) -> None:
     assert report["spelling"]["accuracy"] is None
 
 
-def test_every_answer_has_a_request_id_and_security_headers(serve: Serve) -> None:
-    client = serve()
-    for response in (client.get("/"), client.get("/docs"), client.get("/nothing"), client.post(SPELL, json={})):
+def test_every_answer_has_a_request_id_and_security_headers(shared_client: TestClient) -> None:
+    for response in (
+        shared_client.get("/"),
+        shared_client.get("/docs"),
+        shared_client.get("/nothing"),
+        shared_client.post(SPELL, json={}),
+    ):
         assert response.headers["X-Request-ID"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert client.post(SPELL, json={}, headers={"X-Request-ID": "mine"}).json()["request_id"] == "mine"
+    assert shared_client.post(SPELL, json={}, headers={"X-Request-ID": "mine"}).json()["request_id"] == "mine"
 
 
-def test_the_documentation_needs_no_other_server(serve: Serve) -> None:
-    client = serve()
-    page = client.get("/docs").text
+def test_the_documentation_needs_no_other_server(shared_client: TestClient) -> None:
+    page = shared_client.get("/docs").text
     assert "http://" not in page
     assert "https://" not in page
     for path in ("/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css", "/static/favicon.svg"):
         assert path.removeprefix("/") in page
-        assert client.get(path).status_code == 200
+        assert shared_client.get(path).status_code == 200
 
 
-def test_the_openapi_examples_are_answered(serve: Serve) -> None:
-    client = serve()
-    openapi = client.get("/openapi.json").json()
+def test_the_openapi_examples_are_answered(shared_client: TestClient) -> None:
+    openapi = shared_client.get("/openapi.json").json()
     tried = 0
     for path, operations in openapi["paths"].items():
         if "post" in operations:
             name = operations["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
             for example in openapi["components"]["schemas"][name]["examples"]:
-                assert client.post(path, json=example).status_code == 200
+                assert shared_client.post(path, json=example).status_code == 200
                 tried += 1
             assert "422" not in operations["post"]["responses"]
     assert tried == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from scripted_model import ScriptedEngine, Serve
+from starlette.testclient import TestClient
 
 COUNT = "/api/position_count/letter_count"
 POSITION = "/api/position_count/letter_position"
@@ -42,9 +43,9 @@ JSON = "application/json"
         (f"{COUNT}/batch", JSON, b'{"items": [null]}'),
     ],
 )
-def test_odd_bodies_are_invalid_input(serve: Serve, path: str, content_type: str, body: bytes) -> None:
+def test_odd_bodies_are_invalid_input(shared_client: TestClient, path: str, content_type: str, body: bytes) -> None:
     headers = {"Content-Type": content_type.encode("latin-1")}
-    response = serve().post(path, content=body, headers=headers)  # type: ignore[arg-type]
+    response = shared_client.post(path, content=body, headers=headers)  # type: ignore[arg-type]
     assert response.status_code == 400, response.text
     problem = response.json()
     assert problem.keys() == {"error", "details", "request_id"}
@@ -61,14 +62,13 @@ def test_odd_bodies_are_invalid_input(serve: Serve, path: str, content_type: str
         '{"word": "tree", "letter": "t", "mode": "direct"}'.encode("utf-16"),
     ],
 )
-def test_odd_but_valid_json_is_answered(serve: Serve, body: bytes) -> None:
-    client = serve(ScriptedEngine(answer="1"))
-    answer = client.post(COUNT, content=body, headers={"Content-Type": "application/json; charset=utf-8"})
+def test_odd_but_valid_json_is_answered(shared_client: TestClient, body: bytes) -> None:
+    answer = shared_client.post(COUNT, content=body, headers={"Content-Type": "application/json; charset=utf-8"})
     assert (answer.status_code, answer.json()["word"], answer.json()["letter"]) == (200, "tree", "t")
 
 
-def test_a_whole_number_may_be_written_as_a_float(serve: Serve) -> None:
-    answer = serve().post(POSITION, content=b'{"word": "tree", "position": 2.0}', headers={"Content-Type": JSON})
+def test_a_whole_number_may_be_written_as_a_float(shared_client: TestClient) -> None:
+    answer = shared_client.post(POSITION, content=b'{"word": "tree", "position": 2.0}', headers={"Content-Type": JSON})
     assert answer.json()["position"] == 2
 
 

@@ -25,7 +25,6 @@ from scripted_model import ScriptedEngine, served
 from transformers import PreTrainedTokenizerBase
 
 from letterwise.api.app import create_app
-from letterwise.api.services.spell_checking import SpellChecker
 from letterwise.api.settings import ServiceSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -54,12 +53,9 @@ schemathesis.openapi.format(
 def app_of(
     tiny_tokenizer: PreTrainedTokenizerBase,
     settings: Callable[..., ServiceSettings],
-    spell_checker: SpellChecker,
-    monkeypatch: pytest.MonkeyPatch,
+    in_tests: None,
 ) -> Iterator[Callable[..., Any]]:
     """A ready application around a scripted model, living in schemathesis's event loop."""
-    monkeypatch.setattr("letterwise.api.lifecycle.SpellChecker", lambda: spell_checker)
-    monkeypatch.setattr("letterwise.api.app.configure_logging", lambda level: None)
 
     def make(**given: object) -> Any:
         model = served(tiny_tokenizer, ScriptedEngine(answer="1"), ScriptedEngine(answer="2"))

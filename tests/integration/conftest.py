@@ -73,7 +73,8 @@ def write_config() -> WriteConfig:
     return write
 
 
-@pytest.fixture(scope="session", params=["tiny_gpt2", "tiny_llama"])
+# The fast tests of sweeps train a Llama through the command line, those of each room know both.
+@pytest.fixture(scope="session", params=["tiny_gpt2", pytest.param("tiny_llama", marks=pytest.mark.slow)])
 def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_config: WriteConfig
 ) -> Path:

@@ -8,8 +8,9 @@ Church and Gale, 1990). Knows words and how a model is asked; knows nothing abou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -93,6 +94,30 @@ class SpellCheck:
     """Probability that the verdict is right, where as many words are misspelled as correct."""
 
 
+@dataclass(frozen=True, slots=True)
+class KnownWords:
+    """The words that may have been meant, and what is known about them; nothing here changes."""
+
+    hunspell: Hunspell
+    zipf: Mapping[str, float]
+    listed: frozenset[str]
+    """The words of symspellpy's list."""
+    index: SymSpell
+    """Every known word by what is left of it without one or two letters."""
+
+
+@cache
+def _known_words() -> KnownWords:
+    hunspell = Hunspell("en_US")
+    zipf = {word: freq_to_zipf(value) for word, value in get_frequency_dict("en").items() if _is_plain(word)}
+    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text(encoding="utf-8-sig").splitlines()
+    listed = frozenset(word for word in (line.partition(" ")[0] for line in lines) if _is_plain(word))
+    index = SymSpell(max_dictionary_edit_distance=MAX_DISTANCE)
+    for word in listed.union(filter(hunspell.spell, zipf)):
+        index.create_dictionary_entry(word, 1)
+    return KnownWords(hunspell, zipf, listed, index)
+
+
 class SpellChecker:
     """Checks single words of lower-case letters a to z.
 
@@ -103,7 +128,7 @@ class SpellChecker:
     def __init__(
         self, ask_model: bool = False, without_model: Weights = WITHOUT_MODEL, with_model: Weights = WITH_MODEL
     ) -> None:
-        """Build the index of known words; takes some seconds.
+        """Look the known words up; the first in a process builds their index, which takes some seconds.
 
         Args:
             ask_model: let a model choose between candidates. Off by default: on development words its suggestions were
@@ -114,15 +139,7 @@ class SpellChecker:
         self._ask_model = ask_model
         self._without_model = without_model
         self._with_model = with_model
-        self._hunspell = Hunspell("en_US")
-        self._zipf = {word: freq_to_zipf(value) for word, value in get_frequency_dict("en").items() if _is_plain(word)}
-        lines = (
-            (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text(encoding="utf-8-sig").splitlines()
-        )
-        self._listed = {word for word in (line.partition(" ")[0] for line in lines) if _is_plain(word)}
-        self._index = SymSpell(max_dictionary_edit_distance=MAX_DISTANCE)
-        for word in self._listed.union(filter(self._hunspell.spell, self._zipf)):
-            self._index.create_dictionary_entry(word, 1)
+        self._words = _known_words()
 
     def knows(self, word: str) -> bool:
         """Whether the word counts as correct: for Hunspell's or symspellpy's dictionary.
@@ -130,17 +147,17 @@ class SpellChecker:
         Hunspell, which has the American words and builds inflections, takes a word in capitals for what it is in any
         case, so that names are known; symspellpy adds British words.
         """
-        return word in self._listed or self._hunspell.spell(word.upper())
+        return word in self._words.listed or self._words.hunspell.spell(word.upper())
 
     def zipf(self, word: str) -> float:
         """The word's Zipf frequency (wordfreq); 0 for a word that is very rare."""
-        return self._zipf.get(word, 0.0)
+        return self._words.zipf.get(word, 0.0)
 
     def prepare(self, word: str) -> list[str]:
         """The words that may have been meant, best first without a model; none when the word is known."""
         if self.knows(word):
             return []
-        near = [item.term for item in self._index.lookup(word, Verbosity.ALL, MAX_DISTANCE)]
+        near = [item.term for item in self._words.index.lookup(word, Verbosity.ALL, MAX_DISTANCE)]
         scores = (self.features(word, near) @ self._without_model)[:-1]
         best_first = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
         return [near[place] for place in best_first if scores[place] >= scores.max() + math.log(MIN_ODDS)]
