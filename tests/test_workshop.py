@@ -25,8 +25,8 @@ SOURCE = ROOT / "src" / "letterwise"
 FLOORS = (
     {"letterwise"},  # the package itself: its version
     {"errors"},
-    {"files"},
-    {"config", "results", "hardware", "processes"},
+    {"files", "licences"},
+    {"config", "results", "hardware", "processes", "packaged_models"},
     {"words", "tasks", "publication", "sweep_config", "sweep_results"},
     {"data", "models", "reporting"},
     {"adapters"},

@@ -14,9 +14,9 @@ from local_hub import metadata_errors
 
 from letterwise import __version__
 from letterwise.errors import LetterwiseError
+from letterwise.packaged_models import GEMMA_3, SMOLLM2
 from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions, check_source_url
 from letterwise.publishing.card_checks import card_text_problems, figure_problems
-from letterwise.publishing.sources import EMBEDDED_HUB_ID
 from letterwise.publishing.verify import verify
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import model_card, write_model_card
@@ -31,7 +31,7 @@ SECTIONS = (
     *("Evaluation", "Transfer analysis", "Environmental impact", "Technical specifications", "Citation", "Glossary"),
 )
 BASE = PublishedBase(
-    kind="embedded", name="embedded", id="embedded (tiny)", revision="gguf-sha256-0", hub_id=EMBEDDED_HUB_ID
+    kind="embedded", name="embedded", id="embedded (tiny)", revision="gguf-sha256-0", hub_id=SMOLLM2.hub_id
 )
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_made_things_worse_says_so_first(folder: Path) -> None:
 def test_the_card_is_honest_about_the_base_weights_and_energy(folder: Path) -> None:
     text = " ".join(body(folder).split())
     assert "**not identical with**" in text
-    assert f"those of `{EMBEDDED_HUB_ID}`" in text
+    assert f"those of `{SMOLLM2.hub_id}`" in text
     assert "**Energy and carbon emitted:** not measured" in text
 
 
@@ -219,7 +219,7 @@ def test_the_metadata_is_whole_and_the_hub_would_take_it(folder: Path) -> None:
     assert data["license"] == "apache-2.0"
     assert data["library_name"] == "peft"
     assert data["pipeline_tag"] == "text-generation"
-    assert (data["base_model"], data["base_model_relation"]) == (EMBEDDED_HUB_ID, "adapter")
+    assert (data["base_model"], data["base_model_relation"]) == (SMOLLM2.hub_id, "adapter")
     assert data["datasets"] == ["me/words"]
     assert {"letterwise", "mine"} <= set(data["tags"])
     assert data["metrics"] == ["accuracy"]
