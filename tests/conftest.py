@@ -143,7 +143,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrai
 
 @pytest.fixture(scope="session")
 def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, tiny_gemma_tokenizer: PreTrainedTokenizerBase) -> Path:
-    """Folder of a Gemma 3 with layers that see a few tokens only, scaled embeddings and bounded logits, random weights."""
+    """Folder of a Gemma 3 with layers that see a few tokens only, and bounded logits, and random weights."""
     config = Gemma3TextConfig(
         vocab_size=len(tiny_gemma_tokenizer),
         hidden_size=32,
@@ -155,7 +155,7 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, tiny_gemma_tokenizer: P
         num_key_value_heads=1,
         head_dim=24,
         query_pre_attn_scalar=24,
-        final_logit_softcapping=20.0,
+        final_logit_softcapping=5.0,
         max_position_embeddings=512,
         bos_token_id=tiny_gemma_tokenizer.bos_token_id,
         eos_token_id=tiny_gemma_tokenizer.eos_token_id,

