@@ -386,7 +386,7 @@ def test_target_modules_can_be_named_and_must_exist(tiny_base: BaseModel) -> Non
         add_adapter(load(tiny_base), LoraSection(target_modules=["no_such_layer"]), tiny_base)
 
 
-EMBEDDINGS = {"tiny-gpt2": "wte", "tiny-llama": "embed_tokens"}
+EMBEDDINGS = {"tiny-gpt2": "wte", "tiny-llama": "embed_tokens", "tiny-gemma": "embed_tokens"}
 
 
 def adapted_ends(base: BaseModel, folder: Path, kind: str, which: str) -> PeftModel:
@@ -408,7 +408,7 @@ def adapted_ends(base: BaseModel, folder: Path, kind: str, which: str) -> PeftMo
 def test_embeddings_and_head_can_be_trained_saved_loaded_and_merged(
     tiny_base: BaseModel, tmp_path: Path, kind: str, which: str
 ) -> None:
-    """Both tiny models have one matrix for embeddings and head; merged, they have two."""
+    """The tiny models have one matrix for embeddings and head; merged, they have two."""
     trained = adapted_ends(tiny_base, tmp_path / "adapter", kind, which)
     inputs = load_tokenizer(tiny_base)(PROMPTS[0], return_tensors="pt")
     wanted = trained(**inputs).logits
