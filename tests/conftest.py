@@ -1,4 +1,4 @@
-"""Tiny random models of two architectures, each with a small tokenizer of its own; no test reaches the network."""
+"""Tiny random models of three architectures, with two small tokenizers; no test reaches the network."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("WANDB_API_KEY", None)
 
 import gc
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from string import ascii_letters, digits
+from string import ascii_letters, digits, printable
 
 import pytest
 import torch
 from english_words import get_english_words_set
 from programs import pytest_runtest_makereport
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -63,16 +66,48 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    words = sorted(word for word in get_english_words_set(["gcide"], lower=True) if word.isascii() and word.isalpha())
-    characters = [f" {character}" for character in ascii_letters + digits] * 1000
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*characters, *(f"{word} {word}" for word in words[::20])], trainer)
+    tokenizer.train_from_iterator(tokenizer_texts(), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, bos_token=END)
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer as Gemma's: "▁" for spaces, bytes for what it lacks, and a token that begins every text."""
+    special = ["<eos>", "<pad>", "<bos>", "<unk>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # in training only, as words are its units
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", special.index("<bos>"))]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        initial_alphabet=["▁", "\n", *printable.strip()],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(tokenizer_texts(), trainer)
+    described = json.loads(tokenizer.to_str())
+    described["added_tokens"] = described["added_tokens"][: len(special)]  # a byte is an ordinary token
+    tokenizer = Tokenizer.from_str(json.dumps(described))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", bos_token="<bos>", unk_token="<unk>"
+    )
+
+
+def tokenizer_texts() -> list[str]:
+    """What the tokenizers are trained on: letters and digits after a space, and some English words."""
+    words = sorted(word for word in get_english_words_set(["gcide"], lower=True) if word.isascii() and word.isalpha())
+    characters = [f" {character}" for character in ascii_letters + digits] * 1000
+    return [*characters, *(f"{word} {word}" for word in words[::20])]
 
 
 @pytest.fixture(scope="session")
@@ -112,9 +147,32 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrai
     return save(LlamaForCausalLM, config, tiny_tokenizer, tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
-@pytest.fixture(scope="session", params=["tiny_gpt2", "tiny_llama"])
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory, tiny_gemma_tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Folder of a Gemma 3 with layers that see a few tokens only, and bounded logits, and random weights."""
+    config = Gemma3TextConfig(
+        vocab_size=len(tiny_gemma_tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        sliding_window=8,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=24,
+        query_pre_attn_scalar=24,
+        final_logit_softcapping=5.0,
+        max_position_embeddings=512,
+        bos_token_id=tiny_gemma_tokenizer.bos_token_id,
+        eos_token_id=tiny_gemma_tokenizer.eos_token_id,
+        pad_token_id=tiny_gemma_tokenizer.pad_token_id,
+    )
+    return save(Gemma3ForCausalLM, config, tiny_gemma_tokenizer, tmp_path_factory.mktemp("models") / "tiny-gemma")
+
+
+@pytest.fixture(scope="session", params=["tiny_gpt2", "tiny_llama", "tiny_gemma"])
 def tiny_base(request: pytest.FixtureRequest) -> BaseModel:
-    """Both architectures in turn: whatever uses a model must work with either."""
+    """All architectures in turn: whatever uses a model must work with each."""
     folder: Path = request.getfixturevalue(request.param)
     return resolve_base(str(folder))
 

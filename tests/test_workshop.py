@@ -25,8 +25,8 @@ SOURCE = ROOT / "src" / "letterwise"
 FLOORS = (
     {"letterwise"},  # the package itself: its version
     {"errors"},
-    {"data_config", "files"},
-    {"config", "results", "hardware", "processes"},
+    {"data_config", "files", "licences"},
+    {"config", "results", "hardware", "processes", "packaged_models"},
     {"words", "tasks", "publication", "sweep_results", "probe_results", "analysis_results"},
     {"sweep_config"},
     {"data", "models", "reporting"},

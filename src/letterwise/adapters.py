@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from letterwise.config import LoraSection
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, read_json, write_json
+from letterwise.licences import copy_terms
 from letterwise.models import BaseModel, first_line, load_model, load_model_in_4bit, load_tokenizer, quiet
 from letterwise.results import TrainedRole
 
@@ -106,6 +107,7 @@ def write_adapter(model: PeftModel, base: BaseModel, folder: Path, role: Trained
         # peft would otherwise look the base up on the Hub to see whether its embeddings have changed.
         model.save_pretrained(folder, save_embedding_layers=False)
     write_json(folder / ADAPTER_BASE_FILE, {"id": base.id, "revision": base.revision, "role": role})
+    copy_terms(base.folder, folder)
 
 
 def load_adapter(model: PreTrainedModel, adapter: Path, base: BaseModel) -> PeftModel:
@@ -193,3 +195,4 @@ def merge_adapter(base: BaseModel, adapter: Path, folder: Path) -> None:
     with quiet(), atomic_path(folder) as temporary:
         merged.save_pretrained(temporary)
         load_tokenizer(base).save_pretrained(temporary)
+        copy_terms(base.folder, temporary)

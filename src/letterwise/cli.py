@@ -72,7 +72,7 @@ ConfigOption = Annotated[
 ]
 BaseOption = Annotated[
     str | None,
-    typer.Option("--base-model", help="Hub id, local folder or 'embedded'; overrides the configuration."),
+    typer.Option("--base-model", help="Hub id, local folder, 'embedded' or 'gemma'; overrides the configuration."),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Overrides the configuration's seed.")]
 NameOption = Annotated[str | None, typer.Option("--run-name", help="Overrides the configuration's run_name.")]
@@ -174,7 +174,7 @@ def evaluate(
     config: ConfigOption = DEFAULT_CONFIG,
     task: Annotated[TaskChoice, typer.Option("--task", help="What to ask.")] = TaskChoice.ALL,
     model: Annotated[
-        str | None, typer.Option("--model", help="Evaluate this model (Hub id, folder or 'embedded') as it is.")
+        str | None, typer.Option("--model", help="Evaluate this model (as for --base-model) as it is.")
     ] = None,
     adapter: Annotated[
         Path | None, typer.Option("--adapter", help="Evaluate this adapter instead of the run's own.")

@@ -143,7 +143,7 @@ class ExperimentConfig(Section):
     run_name: RunName
     """Names the folders results/<run_name> and checkpoints/<run_name>."""
     base_model: str = Field("embedded", min_length=1)
-    """A Hub id, a local folder, or 'embedded'."""
+    """A Hub id, a local folder, 'embedded' or 'gemma'."""
     revision: str | None = None
     """Commit, tag or branch of a Hub model; null: its default branch, pinned in environment.json."""
     seed: int = Field(0, ge=0, lt=2**32)

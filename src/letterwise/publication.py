@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file, write_json
+from letterwise.packaged_models import PACKAGED, PackagedModel
 from letterwise.results import QuestionType, ResultsModel, read_results
 
 BUNDLE_FILE = "bundle.json"
@@ -23,6 +24,7 @@ PREDICTIONS_FILE = "predictions.json"
 PUBLICATION_FILE = "publication.json"
 RepositoryKind = Literal["model", "dataset"]
 BaseKind = Literal["embedded", "hub", "folder"]
+"""'embedded': the weights are in packages of the package index."""
 
 
 class PublishedBase(ResultsModel):
@@ -36,6 +38,11 @@ class PublishedBase(ResultsModel):
     """Commit of a Hub model, or the checksum of the weights."""
     hub_id: str | None
     """The model on the Hub that it is, or for 'embedded' that it was quantized from; null for a folder."""
+
+    @property
+    def packaged(self) -> PackagedModel | None:
+        """Of 'embedded': the packages that the weights are in."""
+        return PACKAGED[self.name] if self.kind == "embedded" else None
 
 
 class Bundle(ResultsModel):

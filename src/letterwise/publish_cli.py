@@ -76,7 +76,8 @@ def _open(config: Path, run_name: str | None) -> FinishedRun:
     folder = settings.results_folder / (run_name or settings.run_name)
     if not (folder / "config.yaml").is_file():
         raise LetterwiseError(f"{folder} holds no run; finish one first with `letterwise run`.")
-    from letterwise.models import EMBEDDED, resolve_base
+    from letterwise.models import resolve_base
+    from letterwise.packaged_models import PACKAGED
     from letterwise.publishing.sources import FinishedRun
     from letterwise.results import Environment, read_results
     from letterwise.run_folder import Run
@@ -84,7 +85,7 @@ def _open(config: Path, run_name: str | None) -> FinishedRun:
     used = Run(load_config(folder / "config.yaml"))
     name = used.config.base_model
     pinned = read_results(folder / "environment.json", Environment).base_revision
-    on_hub = name != EMBEDDED and not Path(name).expanduser().is_dir()
+    on_hub = name not in PACKAGED and not Path(name).expanduser().is_dir()
     base = resolve_base(name, pinned if on_hub else None)
     return FinishedRun(used.config.run_name, folder, used.adapter("finetuned"), name, base)
 

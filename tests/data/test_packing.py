@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.data.packing import IGNORED, PackedRows, TokenizedExample, attention_mask, pack, tokenize_examples
+from letterwise.data.packing import IGNORED, PackedRows, TokenizedExample, attention_masks, pack, tokenize_examples
 from letterwise.errors import LetterwiseError
 from letterwise.models import BaseModel, load_model
 from letterwise.tasks.spelling import SPELLING_TEMPLATES, SpellingExample, join_examples
@@ -121,7 +121,7 @@ def test_a_text_does_not_see_its_neighbours(tiny_base: BaseModel, tiny_tokenizer
     segments = torch.from_numpy(rows.segments)
     packed = model(
         input_ids=torch.from_numpy(rows.input_ids),
-        attention_mask=attention_mask(segments, torch.float32),
+        attention_mask=attention_masks(model.config, segments, torch.float32),
         position_ids=torch.from_numpy(rows.position_ids),
     ).logits
     assert segments.max() > 2

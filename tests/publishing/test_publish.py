@@ -20,6 +20,7 @@ from datasets import load_dataset
 from huggingface_hub import constants
 from local_hub import WRITER, Fault, LocalHub, Repository, reachable
 
+from letterwise.licences import write_terms
 from letterwise.models import resolve_base
 from letterwise.publication import Bundle, read_publication
 from letterwise.results import EvaluationResults, read_results
@@ -379,18 +380,24 @@ def test_a_ceiling_is_refused_wherever_it_lies(
     assert not [name for _, name in hub.repositories if name.startswith("me/")], "nothing was uploaded before"
 
 
+def change_base(config: Path, finished: Path, base: Path) -> None:
+    """Let a copied run have been on a local folder of the same weights."""
+    here = config.parent
+    shutil.copytree(finished / "checkpoints", here / "checkpoints")
+    identity = {"id": base.name, "revision": resolve_base(str(base)).revision}
+    (here / "checkpoints/tiny/finetuned/best/letterwise_base.json").write_text(json.dumps(identity), encoding="utf-8")
+    for path in (config, here / "results/tiny/config.yaml"):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings |= {"base_model": str(base), "checkpoints_folder": str(here / "checkpoints")}
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+
 def test_a_base_model_that_nobody_else_has_wants_the_merged_model(
     hub: LocalHub, run_copy: Path, finished: Path, tiny_llama: Path, letterwise: Letterwise, output: Output
 ) -> None:
     """A run on a local folder: the adapter alone would be of no use to whoever downloads it."""
     here = run_copy.parent
-    shutil.copytree(finished / "checkpoints", here / "checkpoints")
-    identity = {"id": tiny_llama.name, "revision": resolve_base(str(tiny_llama)).revision}
-    (here / "checkpoints/tiny/finetuned/best/letterwise_base.json").write_text(json.dumps(identity), encoding="utf-8")
-    for path in (run_copy, here / "results/tiny/config.yaml"):
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings |= {"base_model": str(tiny_llama), "checkpoints_folder": str(here / "checkpoints")}
-        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    change_base(run_copy, finished, tiny_llama)
     publish = ("publish", "model", "--config", run_copy, "--to", here / "speller")
 
     assert letterwise(*publish, "--merged") == 2
@@ -403,3 +410,26 @@ def test_a_base_model_that_nobody_else_has_wants_the_merged_model(
     assert letterwise("publish", "verify", here / "speller") == 2
     assert "name it with --base-model to check the adapter" in output()
     assert letterwise("publish", "verify", here / "speller", "--base-model", tiny_llama) == 0
+
+
+def test_whatever_derives_from_a_gemma_is_published_under_its_terms(
+    hub: LocalHub, run_copy: Path, finished: Path, tiny_llama: Path, letterwise: Letterwise, output: Output
+) -> None:
+    """Known by the notice beside its weights, which training and merging copy on."""
+    here = run_copy.parent
+    base = shutil.copytree(tiny_llama, here / "merged-before")
+    write_terms("gemma", base)
+    change_base(run_copy, finished, base)
+    publish = ("publish", "model", "--config", run_copy, "--to", here / "speller", "--merged")
+
+    assert letterwise(*publish, "--license", "mit") == 2
+    assert "which hold for whatever derives from it: leave out --license mit." in output()
+    assert letterwise(*publish) == 0
+
+    for folder in (here / "speller", here / "speller/merged"):
+        assert (folder / "LICENSE").read_bytes() == (base / "LICENSE").read_bytes()
+        assert (folder / "NOTICE").read_bytes() == (base / "NOTICE").read_bytes()
+    card = (here / "speller/README.md").read_text(encoding="utf-8")
+    assert "\nlicense: gemma\n" in card
+    assert "| `NOTICE` | under which terms" in card
+    assert letterwise("publish", "verify", here / "speller", "--base-model", base) == 0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 MERGES = [("s", "t"), ("r", "a"), ("ra", "w"), ("st", "raw"), ("b", "e"), ("r", "r"), ("rr", "y"), ("be", "rry")]
@@ -25,13 +25,25 @@ def byte_level_bpe() -> PreTrainedTokenizerBase:
 
 
 def metaspace_bpe() -> PreTrainedTokenizerBase:
-    """As Llama 2 and Gemma: a "▁" before the text, cut off again in decoding."""
+    """As Llama 2: a "▁" before the text, cut off again in decoding."""
     tokenizer = bpe("▁", list("▁abcdefghijklmnopqrstuvwxyz"), unk_token="<unk>")
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+
+
+def replaced_space_bpe() -> PreTrainedTokenizerBase:
+    """As Gemma: a "▁" for each space, none before the text, and a token that begins every text."""
+    tokenizer = bpe("▁", list("▁abcdefghijklmnopqrstuvwxyz"), unk_token="<unk>")
+    tokenizer.add_special_tokens(["<bos>"])
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.token_to_id("<bos>"))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<bos>")
 
 
 def unigram() -> PreTrainedTokenizerBase:
@@ -61,7 +73,9 @@ def word_piece() -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
 
 
-@pytest.fixture(params=[byte_level_bpe, metaspace_bpe, unigram, word_piece], ids=lambda family: family.__name__)
+@pytest.fixture(
+    params=[byte_level_bpe, metaspace_bpe, replaced_space_bpe, unigram, word_piece], ids=lambda family: family.__name__
+)
 def any_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     family: Callable[[], PreTrainedTokenizerBase] = request.param
     return family()

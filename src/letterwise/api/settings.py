@@ -23,8 +23,8 @@ class ServiceSettings(BaseSettings):
     )
 
     model_path: str = Field("embedded", min_length=1)
-    """Folder of an adapter or a stand-alone model, a Hub id (`owner/name@revision`), or `embedded`: the bare base
-    model."""
+    """Folder of an adapter or a stand-alone model, a Hub id (`owner/name@revision`), or a bare base model, `embedded`
+    or `gemma`."""
     base_model: str = ""
     """Base model of the adapter (folder or Hub id), where the adapter does not say where to find it."""
     compare_base: bool = False

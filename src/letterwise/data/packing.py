@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.spelling import SpellingExample
@@ -139,13 +139,36 @@ def _to_arrays(rows: list[list[TokenizedExample]], row_length: int, padding_id: 
     return PackedRows(input_ids, labels, segments, position_ids)
 
 
-def attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def attention_masks(
+    config: PreTrainedConfig, segments: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """What keeps the texts of a row apart, as this model's layers take it: one mask, or one for each kind of layer.
+
+    A mask that is given is taken as it is, so a sliding window has to be in it.
+
+    Args:
+        config: of the model; says whether layers see a window only, and which.
+        segments: which text of its row a token belongs to, shape (rows, row_length).
+        dtype: number type of the masks.
+    """
+    config = config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if not window or window >= segments.shape[1] or (kinds and "sliding_attention" not in kinds):
+        return attention_mask(segments, dtype)
+    if not kinds:
+        return attention_mask(segments, dtype, window)
+    return {kind: attention_mask(segments, dtype, window if kind == "sliding_attention" else None) for kind in kinds}
+
+
+def attention_mask(segments: torch.Tensor, dtype: torch.dtype, window: int | None = None) -> torch.Tensor:
     """Additive causal mask that keeps texts of a row apart, shape (rows, 1, row_length, row_length).
 
-    Padding sees itself only, so that no row of the softmax is empty.
+    With a window, a token sees so many tokens, itself the last of them. Padding sees padding only, so that no row of
+    the softmax is empty.
     """
     same = segments[:, :, None] == segments[:, None, :]
     causal = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril()
-    allowed = same & causal
+    allowed = same & (causal if window is None else causal.triu(1 - window))
     mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]

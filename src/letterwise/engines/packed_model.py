@@ -62,6 +62,24 @@ class _Packing:
     own_mask: Tensor
     past: tuple[Tensor, ...]
     present: list[Tensor] = field(default_factory=list)
+    _windowed: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def masks(self, window: int | None) -> tuple[Tensor, Tensor]:
+        """To add to the scores of prefix tokens, shape (rows, 1 or width, prefix tokens), and of own cells.
+
+        Args:
+            window: how many tokens, itself the last of them, a token sees; None for all.
+        """
+        if window is None:
+            return self.prefix_mask[:, None], self.own_mask
+        if window not in self._windowed:
+            prefix = self.prefix_mask[:, None].expand(-1, self.own_mask.shape[1], -1)
+            mask = torch.cat([prefix, self.own_mask], dim=2)
+            # What a token sees are all tokens of its text up to itself, in order: counted backwards, their distance.
+            nearer = (mask == 0).flip(2).cumsum(2).flip(2)
+            mask = mask.masked_fill(nearer > window, torch.finfo(mask.dtype).min / 2)
+            self._windowed[window] = mask[..., : prefix.shape[2]], mask[..., prefix.shape[2] :]
+        return self._windowed[window]
 
 
 def _attention(
@@ -71,6 +89,8 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     packing: _Packing | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
@@ -83,6 +103,8 @@ def _attention(
         value: as `key`.
         attention_mask: unused; the packing says who sees whom.
         scaling: factor on the scores; by default one over the square root of the head size.
+        sliding_window: how many tokens, itself the last of them, a token sees; None for all.
+        softcap: bound that scores approach, by the hyperbolic tangent; None for none.
         packing: how the tokens are laid out in rows.
 
     Returns:
@@ -109,10 +131,11 @@ def _attention(
     prefix_key, prefix_value = packing.prefix[layer], packing.prefix[layer + 1]
     prefix = prefix_key.shape[1]
     all_queries = query.transpose(0, 1).reshape(key_heads, rows * group * width, size)
+    prefix_mask, own_mask = packing.masks(sliding_window)
     own_scores = (query @ key.transpose(-1, -2)).reshape(rows, key_heads, group, width, -1)
-    own_scores = own_scores + packing.own_mask[:, None, None]
+    own_scores = _capped(own_scores, softcap) + own_mask[:, None, None]
     prefix_scores = (all_queries @ prefix_key.transpose(-1, -2)).reshape(key_heads, rows, group, width, prefix)
-    prefix_scores = prefix_scores.transpose(0, 1) + packing.prefix_mask[:, None, None, None]
+    prefix_scores = _capped(prefix_scores.transpose(0, 1), softcap) + prefix_mask[:, None, None]
     scores = torch.cat([prefix_scores, own_scores], dim=-1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     prefix_weights = weights[..., :prefix].transpose(0, 1).reshape(key_heads, rows * group * width, prefix)
@@ -121,6 +144,10 @@ def _attention(
     mixed = (from_prefix + own_weights @ value).reshape(rows, heads, width, size)
     cells = mixed.transpose(1, 2).reshape(rows * width, heads, size)
     return cells.index_select(0, packing.pack)[None], None
+
+
+def _capped(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
 AttentionInterface.register(_NAME, _attention)

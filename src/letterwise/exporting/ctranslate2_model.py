@@ -13,6 +13,7 @@ from ctranslate2.converters import TransformersConverter
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, read_json, write_json
+from letterwise.licences import copy_terms
 from letterwise.models import BaseModel, first_line, load_tokenizer, quiet
 
 Quantization = Literal["int8", "float16", "bfloat16", "float32"]
@@ -39,6 +40,7 @@ def export_ctranslate2(model: BaseModel, folder: Path, quantization: Quantizatio
         tokenizer = load_tokenizer(model)
         with quiet():
             tokenizer.save_pretrained(temporary)
+        copy_terms(model.folder, temporary)
         # Where a tokenizer has no such token, CTranslate2 refuses to load what its converter wrote.
         config = read_json(temporary / "config.json")
         write_json(temporary / "config.json", {**config, "unk_token": config["unk_token"] or tokenizer.eos_token})

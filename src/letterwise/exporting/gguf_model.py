@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, write_text
+from letterwise.licences import copy_terms
 from letterwise.models import BaseModel, load_model, load_tokenizer
 from letterwise.tasks.questions import count_question, direct_prompt, position_question
 from letterwise.tasks.spelling import spelling_prompt
@@ -62,6 +63,7 @@ def export_gguf(model: BaseModel, folder: Path, weights: Weights = "f16") -> Non
         writer.close()
         for name, template in _templates().items():
             write_text(temporary / name, _modelfile(template))
+        copy_terms(model.folder, temporary)
 
 
 def _add_architecture(writer: Any, model: BaseModel, loaded: PreTrainedModel, weights: Weights) -> None:

@@ -19,13 +19,13 @@ from letterwise import __version__
 from letterwise.adapters import ADAPTER_BASE_FILE, ADAPTER_WEIGHTS, CALIBRATION_FILE, merge_adapter
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, write_json
+from letterwise.licences import LICENSE_FILE, write_terms
 from letterwise.models import first_line, load_tokenizer, quiet
 from letterwise.publication import BUNDLE_FILE, PREDICTIONS_FILE, Bundle, checksums_in
 from letterwise.publishing.predictions import load_engine, record_predictions
 from letterwise.publishing.sources import FinishedRun
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import SPELLING_TOKENS, usage_code, write_model_card
-from letterwise.reporting.templating import render
 from letterwise.results import TASKS, Environment, read_results
 
 RUN_FILES = (
@@ -158,11 +158,9 @@ def _write_adapter(run: FinishedRun, bundle: Bundle, folder: Path) -> None:
 
 
 def _write_licence(run: FinishedRun, bundle: Bundle, folder: Path) -> None:
-    """The licence's text where it is known: Apache's, or the file that came with the base model."""
-    if bundle.license == "apache-2.0":
-        (folder / "LICENSE").write_text(render("apache-2.0.txt"), encoding="utf-8")
-    elif text := run.file_of_base("LICENSE"):
-        copy_file(text, folder / "LICENSE")
+    """The licence's text where it is known, with the notice that it asks for, or the file that came with the base."""
+    if not write_terms(bundle.license, folder) and (text := run.file_of_base(LICENSE_FILE)):
+        copy_file(text, folder / LICENSE_FILE)
 
 
 def copy_file(source: Path, target: Path) -> None:

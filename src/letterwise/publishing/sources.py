@@ -14,12 +14,11 @@ from huggingface_hub.errors import EntryNotFoundError
 from letterwise.adapters import ADAPTER_WEIGHTS, check_adapter, refuse_ceiling
 from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
-from letterwise.models import EMBEDDED, BaseModel
+from letterwise.licences import GEMMA, passed_on
+from letterwise.models import BaseModel
+from letterwise.packaged_models import PACKAGED
 from letterwise.publication import BaseKind, PublishedBase
 from letterwise.results import EvaluationResults, read_results
-
-EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-EMBEDDED_LICENSE = "apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,17 @@ class FinishedRun:
     @property
     def base_kind(self) -> BaseKind:
         """Where those who download the adapter get the base model."""
-        if self.base_name == EMBEDDED:
+        if self.base_name in PACKAGED:
             return "embedded"
         return "folder" if Path(self.base_name).expanduser().is_dir() else "hub"
 
     def published_base(self) -> PublishedBase:
         """The base model as a bundle names it."""
         kind = self.base_kind
-        hub_id = {"embedded": EMBEDDED_HUB_ID, "hub": self.base_name, "folder": None}[kind]
+        if kind == "embedded":
+            hub_id: str | None = PACKAGED[self.base_name].hub_id
+        else:
+            hub_id = self.base_name if kind == "hub" else None
         name = Path(self.base_name).name if kind == "folder" else self.base_name
         return PublishedBase(kind=kind, name=name, id=self.base.id, revision=self.base.revision, hub_id=hub_id)
 
@@ -79,19 +81,26 @@ class FinishedRun:
         """The chosen licence, or that of the base model, from which the weights derive.
 
         Raises:
-            LetterwiseError: none was chosen and the base model's is not known.
+            LetterwiseError: none was chosen and the base model's is not known, or the base model's terms hold for
+                whatever derives from it and another was chosen.
         """
-        if chosen:
-            return chosen
-        if self.base_kind == "embedded":
-            return EMBEDDED_LICENSE
-        known = self._license_in_card()
-        if known is None:
+        known = self._license_of_base()
+        if known == GEMMA and chosen not in (None, GEMMA):
+            raise LetterwiseError(
+                f"{self.base.id} is under the Gemma Terms of Use, which hold for whatever derives from it: leave out "
+                f"--license {chosen}."
+            )
+        if not (found := chosen or known):
             raise LetterwiseError(
                 f"The licence of {self.base.id} is not known here; look it up and name it with --license, such as "
                 "--license apache-2.0."
             )
-        return known
+        return found
+
+    def _license_of_base(self) -> str | None:
+        if self.base_kind == "embedded":
+            return PACKAGED[self.base_name].license
+        return passed_on(self.base.folder) or self._license_in_card()
 
     def _license_in_card(self) -> str | None:
         """What the base model's own card says, of a Hub model the one at its pinned commit."""

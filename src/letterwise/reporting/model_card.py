@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from letterwise.config import ExperimentConfig, load_config
+from letterwise.licences import GEMMA_NOTICE
 from letterwise.publication import BUNDLE_FILE, PREDICTIONS_FILE, Bundle, StoredPredictions, files_in
 from letterwise.reporting.exercise_mix import mix_sentences
 from letterwise.reporting.hub_results import model_index
@@ -63,6 +64,7 @@ FILE_NOTES = {
     PREDICTIONS_FILE: "answers of this model, to be repeated by whoever downloads it",
     BUNDLE_FILE: "what is published, with the checksum of every file",
     "LICENSE": "the licence",
+    "NOTICE": "under which terms the weights stand, and that they were modified",
 }
 
 
@@ -89,6 +91,7 @@ def model_card(folder: Path) -> str:
         "model_card.md.jinja",
         card_data=_metadata(bundle, results, stored).to_yaml(),
         bundle=bundle,
+        gemma_notice=GEMMA_NOTICE,
         opening=first_paragraph(results),
         figures_in_words=conclusion(results, transfer),
         results=results,

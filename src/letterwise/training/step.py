@@ -18,7 +18,7 @@ from peft import PeftModel
 
 from letterwise import hardware, processes
 from letterwise.config import TrainingConfig
-from letterwise.data.packing import IGNORED, PackedRows, attention_mask
+from letterwise.data.packing import IGNORED, PackedRows, attention_masks
 from letterwise.errors import LetterwiseError
 from letterwise.training.unsloth_model import summed_loss
 
@@ -145,6 +145,8 @@ class SummedLoss(torch.nn.Module):
         self.inner = model.get_base_model()
         self.unsloth = unsloth
         self.loss = _letter_loss
+        self.cap: float | None = getattr(self.inner.config.get_text_config(), "final_logit_softcapping", None)
+        """Bound that the model's logits approach, as Gemma 2's do; None for none."""
 
     def compile_layers(self) -> None:
         """Have the repeated blocks and the loss compiled when they next run."""
@@ -160,16 +162,18 @@ class SummedLoss(torch.nn.Module):
             return summed_loss(self.model, input_ids, labels, segments)
         hidden = self.inner.base_model(
             input_ids=input_ids,
-            attention_mask=attention_mask(segments, self.inner.dtype),
+            attention_mask=attention_masks(self.inner.config, segments, self.inner.dtype),
             position_ids=position_ids,
             use_cache=False,
         ).last_hidden_state
         # The vocabulary is large beside the model: logits are computed where there is something to learn only.
         learned = labels != IGNORED
-        return self.loss(self.inner.get_output_embeddings()(hidden[learned]), labels[learned])
+        return self.loss(self.inner.get_output_embeddings()(hidden[learned]), labels[learned], self.cap)
 
 
-def _letter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _letter_loss(logits: torch.Tensor, labels: torch.Tensor, cap: float | None) -> torch.Tensor:
+    if cap is not None:
+        logits = torch.tanh(logits / cap) * cap
     return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 

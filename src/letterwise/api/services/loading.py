@@ -31,8 +31,6 @@ from letterwise.engines.vllm_engine import VllmEngine, load_vllm
 from letterwise.errors import LetterwiseError
 from letterwise.files import read_json, sha256_file
 from letterwise.models import (
-    EMBEDDED,
-    EMBEDDED_ID,
     BaseModel,
     first_line,
     in_dtype,
@@ -40,6 +38,7 @@ from letterwise.models import (
     load_tokenizer,
     resolve_base,
 )
+from letterwise.packaged_models import PACKAGED
 from letterwise.results import AnyResults, Calibration, EvaluationResults, TransferResults, read_results
 
 EVALUATION_FILE = "evaluation_results.json"
@@ -77,8 +76,8 @@ def find_model(settings: ServiceSettings) -> ModelSource:
         LetterwiseError: there is no such model, or its folder is of a wrong kind.
     """
     path = settings.model_path
-    if path == EMBEDDED:
-        return ModelSource(resolve_base(EMBEDDED), None, None)
+    if path in PACKAGED:
+        return ModelSource(resolve_base(path), None, None)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         if folder.is_absolute() or path.startswith((".", "~")) or path.count("/") != 1:
@@ -112,8 +111,8 @@ def _base_of(adapter: Path, named: str) -> BaseModel:
     trained_on = read_json(record) if record.is_file() else {}
     config = read_json(adapter / "adapter_config.json")
     name = trained_on.get("id") or config.get("base_model_name_or_path") or ""
-    if name == EMBEDDED_ID:
-        return resolve_base(EMBEDDED)
+    if packaged := next((model for model in PACKAGED.values() if model.id == name), None):
+        return resolve_base(packaged.name)
     if "/" not in name:
         raise LetterwiseError(f"MODEL_PATH: {adapter} does not say where its base model '{name}' is; set BASE_MODEL.")
     return resolve_base(name, trained_on.get("revision") or config.get("revision"))
