@@ -29,7 +29,7 @@ FLOORS = (
     {"config", "results", "hardware", "processes"},
     {"words", "tasks", "publication", "sweep_config", "sweep_results"},
     {"data", "models", "reporting"},
-    {"adapters"},
+    {"adapters", "sharding"},
     {"engines"},
     {"evaluation", "exporting", "publishing"},
     {"api", "training"},
