@@ -20,5 +20,5 @@ def test_one_process_alone_does_everything_itself() -> None:
 def test_a_launcher_that_is_to_shard_the_model_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     processes.refuse_sharding_by_launcher()
     monkeypatch.setenv(variable, "true")
-    with pytest.raises(LetterwiseError, match="not supported; launch without it .* set training.sharding to full"):
+    with pytest.raises(LetterwiseError, match=r"not supported; launch without it .* set training.sharding to full"):
         processes.refuse_sharding_by_launcher()
