@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from transformers import PreTrainedModel
 
 from letterwise import processes
 from letterwise.config import TrainingConfig
 from letterwise.models import quiet
 
-Model = TypeVar("Model", bound=PreTrainedModel | torch.nn.Module)
+Model = TypeVar("Model", bound=torch.nn.Module)
 Result = TypeVar("Result")
 
 
