@@ -216,7 +216,7 @@ def load_for_inference(base: BaseModel, adapter: Path | None, sharded: bool = Fa
 
     def load(held_on: torch.device | None = None) -> PreTrainedModel:
         model = load_model(base, device, hardware.choose_dtype(device), held_on)
-        return load_adapter(model, adapter, base) if adapter else model
+        return (load_adapter(model, adapter, base) if adapter else model).requires_grad_(False)
 
     return load_sharded(load, device) if sharded else load()
 
