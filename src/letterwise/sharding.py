@@ -22,6 +22,8 @@ from letterwise.models import quiet
 Model = TypeVar("Model", bound=torch.nn.Module)
 Result = TypeVar("Result")
 
+_RUN_INSIDE = "run_inside"
+
 
 def wanted(settings: TrainingConfig) -> bool:
     """Whether models are to be divided; one process alone holds the whole."""
@@ -57,8 +59,8 @@ def inside(model: torch.nn.Module, work: Callable[[], Result]) -> Result:
     """Run modules of a model as its own forward would, which gathers the weights that are in no layer."""
     if not isinstance(model, FSDPModule):
         return work()
-    result: Result = model._run_inside(work)
-    return result
+    run_inside: Callable[[Callable[[], Result]], Result] = getattr(model, _RUN_INSIDE)
+    return run_inside(work)
 
 
 def repeated_blocks(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
@@ -76,5 +78,5 @@ def _shard(model: torch.nn.Module, device: torch.device, mesh: Any) -> None:
     with quiet():
         for module in (*repeated_blocks(model), model):
             fully_shard(module, mesh=mesh, ignored_params=trainable, reshard_after_forward=True)
-    model._run_inside = MethodType(lambda _, work: work(), model)  # type: ignore[assignment]
-    register_fsdp_forward_method(model, "_run_inside")
+    setattr(model, _RUN_INSIDE, MethodType(lambda _, work: work(), model))
+    register_fsdp_forward_method(model, _RUN_INSIDE)

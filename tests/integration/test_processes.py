@@ -46,6 +46,25 @@ def stop(self, step, *rest):
 train.StepFigures.__init__ = stop
 main()
 """
+SHARDED = """
+from letterwise import evaluation_steps
+from letterwise.cli import main
+from letterwise.evaluation import pieces
+from letterwise.sharding import is_sharded
+from letterwise.training import train
+
+def checked(load):
+    def loaded(*arguments):
+        model = load(*arguments)
+        assert is_sharded(model)
+        return model
+    return loaded
+
+pieces.PIECE = 3
+train._model_with_adapter = checked(train._model_with_adapter)
+evaluation_steps.load_for_inference = checked(evaluation_steps.load_for_inference)
+main()
+"""
 ONE_ASKS_MORE = """
 import sys
 
@@ -202,9 +221,10 @@ def test_sharded_each_process_holds_half_and_asks_what_it_likes(
     launch(TORCHRUN, str(tmp_path / "one_asks_more.py"), str(request.getfixturevalue(base)))
 
 
-@pytest.mark.parametrize("base", ["tiny_llama", "tiny_gpt2"])
+@pytest.mark.parametrize(("base", "trained_whole"), [("tiny_llama", ["embed_tokens"]), ("tiny_gpt2", [])])
 def test_a_sharded_model_is_trained_and_evaluated_as_a_whole_one(
     base: str,
+    trained_whole: list[str],
     tmp_path: Path,
     request: pytest.FixtureRequest,
     write_config: WriteConfig,
@@ -213,17 +233,19 @@ def test_a_sharded_model_is_trained_and_evaluated_as_a_whole_one(
 ) -> None:
     """The same losses, adapter and validation figures; and of the same adapter, the same tables and metrics."""
     folder: Path = request.getfixturevalue(base)
+    settings = {**settings, "lora__modules_to_save": trained_whole}
+    (tmp_path / "sharded.py").write_text(SHARDED, encoding="utf-8")
     (tmp_path / "small_pieces.py").write_text(SMALL_PIECES, encoding="utf-8")
     whole = write_config(tmp_path / "whole", folder, **settings)
     assert letterwise("train", "--config", str(whole)) == 0
 
     sharded = write_config(tmp_path / "sharded", folder, **settings, training__sharding="full")
-    said = launch(TORCHRUN, "-m", "letterwise", "train", "--config", str(sharded))
+    said = launch(TORCHRUN, str(tmp_path / "sharded.py"), "train", "--config", str(sharded))
 
     assert said.count("sharded among 2 processes") == 1
     assert_same_training(tmp_path / "sharded", tmp_path / "whole")
 
-    said = launch(TORCHRUN, str(tmp_path / "small_pieces.py"), "evaluate", "--config", str(sharded))
+    said = launch(TORCHRUN, str(tmp_path / "sharded.py"), "evaluate", "--config", str(sharded))
     assert said.count("sharded among 2 processes") == 1
     shutil.rmtree(tmp_path / "whole")
     shutil.copytree(tmp_path / "sharded", tmp_path / "whole")
