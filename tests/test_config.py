@@ -96,6 +96,14 @@ def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Pat
             "run_name: x\nlora: {full_finetuning: true}\ntraining: {use_unsloth: true}",
             "trains no modules whole; leave out lora.full_finetuning",
         ),
+        *[
+            (f"run_name: x\ntraining: {{sharding: full}}\n{setting}", "training.sharding goes with none of")
+            for setting in ("lora: {full_finetuning: true}", "evaluation: {engine: vllm}")
+        ],
+        *[
+            (f"run_name: x\ntraining: {{sharding: full, {setting}: true}}", "training.sharding goes with none of")
+            for setting in ("load_in_4bit", "use_unsloth", "compile")
+        ],
         ("run_name: x\ntraining: {controls: [shuffled, shuffled]}", "'training.controls': each control is wanted once"),
         (
             "run_name: x\ntraining: {controls: [none]}",

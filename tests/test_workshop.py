@@ -30,7 +30,7 @@ FLOORS = (
     {"words", "tasks", "publication", "sweep_results", "probe_results", "analysis_results"},
     {"sweep_config"},
     {"data", "models", "reporting"},
-    {"adapters"},
+    {"adapters", "sharding"},
     {"engines"},
     {"evaluation", "exporting", "publishing"},
     {"api", "training"},

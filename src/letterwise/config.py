@@ -93,6 +93,9 @@ class TrainingConfig(Section):
     use_unsloth: bool = False
     """Train with Unsloth's kernels, one text a row; needs an NVIDIA GPU and the extra `unsloth`."""
 
+    sharding: Literal["none", "full"] = "none"
+    """'full': each of several processes holds a part of the base model (FSDP), in training and in evaluation."""
+
     @field_validator("controls")
     @classmethod
     def _each_once(cls, controls: list[ControlName]) -> list[ControlName]:
@@ -173,6 +176,17 @@ class ExperimentConfig(Section):
             raise ValueError(f"training.use_unsloth trains no modules whole; leave out {setting}")
         if self.evaluation.engine == "vllm":
             raise ValueError(f"evaluation.engine vllm loads no modules trained whole; leave out {setting}")
+        return self
+
+    @model_validator(mode="after")
+    def _sharding_supported(self) -> ExperimentConfig:
+        training = self.training
+        own_ways = training.load_in_4bit or training.use_unsloth or training.compile is True
+        if training.sharding == "full" and (own_ways or self.lora.full_finetuning or self.evaluation.engine == "vllm"):
+            others = "training.load_in_4bit, training.use_unsloth, training.compile: true, lora.full_finetuning"
+            raise ValueError(
+                f"training.sharding goes with none of {others} and evaluation.engine: vllm; leave these out"
+            )
         return self
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from transformers import PreTrainedModel
 
 from letterwise import hardware, processes
@@ -48,6 +49,7 @@ from letterwise.results import (
     write_results,
 )
 from letterwise.run_folder import Run, Step, checksums_of
+from letterwise.sharding import load_sharded, wanted
 
 
 def calibrate_step(run: Run, adapter: Path) -> Step:
@@ -207,6 +209,7 @@ def _ask(
                 fingerprint([run.base.revision, _checksum(run.base, adapter), settings.model_dump()]),
                 folder / _PIECES,
                 lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
+                together=wanted(run.config.training),
             )
             answered["spelling"] += pieces.spelling
             answered["position_count"] += pieces.position_count
@@ -237,17 +240,25 @@ def _engine_loader(run: Run, adapters: Sequence[Path], settings: EvaluationConfi
         hardware.require_gpu_package("evaluation.engine: vllm", "vllm", "vllm")
     device = hardware.choose_device()
     dtype = hardware.choose_dtype(device)
-    run.terminal.say(f"  on {hardware.describe(device, dtype)}, {settings.engine}")
+    sharded = wanted(run.config.training)
+    among = f", sharded among {processes.count()} processes" * sharded
+    run.terminal.say(f"  on {hardware.describe(device, dtype)}, {settings.engine}{among}")
     if settings.engine == "vllm":
         return lambda adapter: VllmEngine(load_vllm(run.base, dtype, adapters), run.tokenizer, adapter)
-    return lambda adapter: TransformersEngine(load_for_inference(run.base, adapter), run.tokenizer, settings.batch_size)
+    return lambda adapter: TransformersEngine(
+        load_for_inference(run.base, adapter, sharded), run.tokenizer, settings.batch_size
+    )
 
 
-def load_for_inference(base: BaseModel, adapter: Path | None) -> PreTrainedModel:
-    """The base model, with an adapter if one is given, on the best device at hand."""
+def load_for_inference(base: BaseModel, adapter: Path | None, sharded: bool = False) -> PreTrainedModel:
+    """The base model, with an adapter if one is given, on the best device at hand or sharded among all processes."""
     device = hardware.choose_device()
-    model = load_model(base, device, hardware.choose_dtype(device))
-    return load_adapter(model, adapter, base) if adapter else model
+
+    def load(held_on: torch.device | None = None) -> PreTrainedModel:
+        model = load_model(base, device, hardware.choose_dtype(device), held_on)
+        return (load_adapter(model, adapter, base) if adapter else model).requires_grad_(False)
+
+    return load_sharded(load, device) if sharded else load()
 
 
 def run_adapters(run: Run) -> dict[ModelRole, Path | None]:

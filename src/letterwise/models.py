@@ -164,8 +164,16 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(base: BaseModel, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def load_model(
+    base: BaseModel, device: torch.device, dtype: torch.dtype, held_on: torch.device | None = None
+) -> PreTrainedModel:
     """The base model on a device, in evaluation mode.
+
+    Args:
+        base: which model.
+        device: where it is to run.
+        dtype: number type of its weights.
+        held_on: where its weights lie at first, if not there.
 
     Raises:
         LetterwiseError: the folder is broken or is not a causal language model.
@@ -175,7 +183,7 @@ def load_model(base: BaseModel, device: torch.device, dtype: torch.dtype) -> Pre
     # As float32 at first: for another type transformers changes PyTorch's default while it loads, in all threads, and a
     # service goes on answering while it loads the next model.
     model = _load_weights(base, dtype=torch.float32, attn_implementation=attention)
-    return in_dtype(model, dtype).to(device).eval()
+    return in_dtype(model, dtype).to(held_on or device).eval()
 
 
 def load_model_in_4bit(base: BaseModel, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:

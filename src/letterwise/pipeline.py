@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from peft import PeftModel
 
-from letterwise import hardware
+from letterwise import hardware, processes
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE
 from letterwise.data.build import build_data, load_data, load_questions
@@ -38,6 +38,7 @@ from letterwise.results import (
     write_results,
 )
 from letterwise.run_folder import Run, Step, checksums_of
+from letterwise.sharding import wanted
 from letterwise.training.own_process import train_in_own_process
 from letterwise.training.tracking import Watch, finishing, open_tracker
 from letterwise.training.train import NO_PART_OF_TRAINING, ROLE_OF_CONTROL, TrainingReport, train
@@ -147,6 +148,7 @@ def _trainer(run: Run) -> Callable[..., TrainingReport]:
         hardware.require_gpu_package("training.use_unsloth", "unsloth", "unsloth")
     device = hardware.choose_device()
     ways = ", 4-bit base" * settings.load_in_4bit + ", Unsloth" * settings.use_unsloth
+    ways += f", sharded among {processes.count()} processes" * wanted(settings)
     run.terminal.say(f"  on {hardware.describe(device, hardware.choose_dtype(device, settings.dtype))}{ways}")
     return train_in_own_process if settings.use_unsloth else train
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list, gather_object, reduce
 
 from letterwise.errors import LetterwiseError
 
@@ -39,8 +39,8 @@ def state() -> PartialState:
     return joined
 
 
-def refuse_sharding() -> None:
-    """Make sure that each process is to hold the whole model.
+def refuse_sharding_by_launcher() -> None:
+    """Make sure that the configuration alone says how a model is divided.
 
     Raises:
         LetterwiseError: the launcher was told to shard it.
@@ -48,8 +48,8 @@ def refuse_sharding() -> None:
     for name, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
         if os.environ.get(variable, "").lower() == "true":
             raise LetterwiseError(
-                f"{name} is not supported: each process holds the whole model; launch without it (accelerate launch "
-                "--multi_gpu, or torchrun)."
+                f"{name} of the launcher is not supported; launch without it (accelerate launch --multi_gpu, or "
+                "torchrun), and set training.sharding to full where the model is to be divided."
             )
 
 
@@ -82,6 +82,21 @@ def one_after_another(work: Callable[[], Result]) -> Result:
             done.append(work())
         wait_for_everyone()
     return done[0]
+
+
+def in_turn(work: Callable[[], Result]) -> Result:
+    """Let the processes of each machine do something one after the other."""
+    done: list[Result] = []
+    for turn in range(count()):
+        if turn == state().local_process_index:
+            done.append(work())
+        wait_for_everyone()
+    return done[0]
+
+
+def in_any(something: bool) -> bool:
+    """Whether it is so in any process; all have to ask."""
+    return bool(reduce(torch.tensor(float(something), device=state().device), "sum") > 0)
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:

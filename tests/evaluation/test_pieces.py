@@ -62,6 +62,7 @@ def test_only_missing_pieces_are_answered(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(pieces, "PIECE", 4)
     asked: list[range] = []
     finished: list[int] = []
+    ends: list[int] = []
 
     def rows(piece: range) -> list[dict[str, object]]:
         asked.append(piece)
@@ -71,11 +72,14 @@ def test_only_missing_pieces_are_answered(tmp_path: Path, monkeypatch: pytest.Mo
         def path_of(piece: range) -> Path:
             return tmp_path / f"{piece.start}.parquet"
 
-        return answer_in_pieces(10, path_of, rows, pa.schema({"number": pa.int64()}), finished.append)
+        return answer_in_pieces(
+            10, path_of, rows, pa.schema({"number": pa.int64()}), finished.append, lambda: ends.append(len(asked))
+        )
 
     paths = work()
     paths[1].unlink()
-    assert work() == paths
+    assert work() == work() == paths
+    assert ends == [3, 4], "once whatever was missing is answered"
     assert asked == [range(0, 4), range(4, 8), range(8, 10), range(4, 8)]
-    assert sum(finished) == 20
+    assert sum(finished) == 30
     assert [row["number"] for path in paths for row in pq.read_table(path).to_pylist()] == list(range(10))

@@ -46,6 +46,59 @@ def stop(self, step, *rest):
 train.StepFigures.__init__ = stop
 main()
 """
+SHARDED = """
+from letterwise import evaluation_steps
+from letterwise.cli import main
+from letterwise.evaluation import pieces
+from letterwise.sharding import is_sharded
+from letterwise.training import train
+
+def checked(load):
+    def loaded(*arguments):
+        model = load(*arguments)
+        assert is_sharded(model)
+        return model
+    return loaded
+
+pieces.PIECE = 3
+train._model_with_adapter = checked(train._model_with_adapter)
+evaluation_steps.load_for_inference = checked(evaluation_steps.load_for_inference)
+main()
+"""
+ONE_ASKS_MORE = """
+import sys
+
+from torch.distributed.tensor import DTensor
+
+from letterwise import processes
+from letterwise.engines.sharded_runner import ShardedRunner, keep_pace
+from letterwise.engines.transformers_engine import TransformersEngine
+from letterwise.evaluation_steps import load_for_inference
+from letterwise.models import load_tokenizer, resolve_base
+from letterwise.tasks.spelling import spelling_prompt
+
+base = resolve_base(sys.argv[1])
+whole = load_for_inference(base, None)
+parts = load_for_inference(base, None, sharded=True)
+assert all(isinstance(parameter, DTensor) for parameter in parts.parameters())
+held = sum(parameter.to_local().untyped_storage().nbytes() for parameter in parts.parameters())
+assert held < 0.52 * sum(parameter.nbytes for parameter in whole.parameters()), held
+
+tokenizer = load_tokenizer(base)
+engine, expected = (TransformersEngine(model, tokenizer, 2) for model in (parts, whole))
+assert isinstance(engine.runner, ShardedRunner)
+passes = []
+run = engine.runner._pass
+engine.runner._pass = lambda step: passes.append(step) or run(step)
+for words in ([], ["strawberry"], ["garden", "window", "butter", "mountain", "hospital"]):
+    mine = words if processes.is_main() else words[:1]
+    prompts = [spelling_prompt(word) for word in mine]
+    assert engine.generate(prompts, 6) == expected.generate(prompts, 6)
+    keep_pace(engine)
+    counts = processes.gathered([len(passes)])
+    assert counts[0] == counts[1]
+    processes.wait_for_everyone()
+"""
 
 
 def launch(launcher: tuple[str, ...], *arguments: str, status: int = 0) -> str:
@@ -158,3 +211,68 @@ def test_rows_that_cannot_be_divided_are_refused(tmp_path: Path, tiny_llama: Pat
     said = launch(TORCHRUN, "-m", "letterwise", "train", "--config", str(config), status=1)
 
     assert "3 rows in a step cannot be divided evenly among 2 processes; choose a training.batch_size" in said
+
+
+@pytest.mark.parametrize("base", ["tiny_llama", "tiny_gpt2"])
+def test_sharded_each_process_holds_half_and_asks_what_it_likes(
+    base: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "one_asks_more.py").write_text(ONE_ASKS_MORE, encoding="utf-8")
+    launch(TORCHRUN, str(tmp_path / "one_asks_more.py"), str(request.getfixturevalue(base)))
+
+
+@pytest.mark.parametrize(("base", "trained_whole"), [("tiny_llama", ["embed_tokens"]), ("tiny_gpt2", [])])
+def test_a_sharded_model_is_trained_and_evaluated_as_a_whole_one(
+    base: str,
+    trained_whole: list[str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    write_config: WriteConfig,
+    letterwise: Letterwise,
+    settings: dict[str, Any],
+) -> None:
+    """The same losses, adapter and validation figures; and of the same adapter, the same tables and metrics."""
+    folder: Path = request.getfixturevalue(base)
+    settings = {**settings, "lora__modules_to_save": trained_whole}
+    (tmp_path / "sharded.py").write_text(SHARDED, encoding="utf-8")
+    (tmp_path / "small_pieces.py").write_text(SMALL_PIECES, encoding="utf-8")
+    whole = write_config(tmp_path / "whole", folder, **settings)
+    assert letterwise("train", "--config", str(whole)) == 0
+
+    sharded = write_config(tmp_path / "sharded", folder, **settings, training__sharding="full")
+    said = launch(TORCHRUN, str(tmp_path / "sharded.py"), "train", "--config", str(sharded))
+
+    assert said.count("sharded among 2 processes") == 1
+    assert_same_training(tmp_path / "sharded", tmp_path / "whole")
+
+    said = launch(TORCHRUN, str(tmp_path / "sharded.py"), "evaluate", "--config", str(sharded))
+    assert said.count("sharded among 2 processes") == 1
+    shutil.rmtree(tmp_path / "whole")
+    shutil.copytree(tmp_path / "sharded", tmp_path / "whole")
+    shutil.rmtree(tmp_path / "whole/results/tiny/.steps")
+    whole = write_config(tmp_path / "whole", folder, **settings)
+    script = [sys.executable, str(tmp_path / "small_pieces.py"), "evaluate", "--config", str(whole)]
+    subprocess.run(script, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    for table in ("evaluation_results.json", "spelling/predictions.parquet", "position_count/predictions.parquet"):
+        one, two = (tmp_path / name / "results/tiny" / table for name in ("whole", "sharded"))
+        assert sha256_file(one) == sha256_file(two)
+
+
+def test_a_sharded_training_is_resumed_by_one_process(
+    alone: Path,
+    tmp_path: Path,
+    tiny_llama: Path,
+    write_config: WriteConfig,
+    settings: dict[str, Any],
+    letterwise: Letterwise,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sharding = {"training__checkpoint_every": 3, "training__sharding": "full"}
+    config = write_config(tmp_path, tiny_llama, **settings, **sharding)
+    (tmp_path / "stopped.py").write_text(STOPPED_AFTER_FOUR_STEPS, encoding="utf-8")
+    launch(TORCHRUN, str(tmp_path / "stopped.py"), "train", "--config", str(config), status=1)
+
+    assert letterwise("train", "--config", str(config)) == 0
+
+    assert "Going on with finetuned at step 3 of 6" in capsys.readouterr().out
+    assert_same_training(tmp_path, alone)

@@ -257,7 +257,7 @@ def test_machine_code_is_kept_and_a_broken_file_mended(
 ) -> None:
     # The header compiled in advance takes longer than these few kernels.
     monkeypatch.setattr("torch._inductor.config.cpp_cache_precompile_headers", False)
-    monkeypatch.setattr("letterwise.training.step._repeated_blocks", lambda _: ())  # the loss alone, for time
+    monkeypatch.setattr("letterwise.training.step.repeated_blocks", lambda _: ())  # the loss alone, for time
     lora = LoraSection(rank=4, alpha=8, target_modules=["q_proj"])
     said: list[str] = []
 

@@ -73,6 +73,9 @@ class TorchRunner:
     @torch.inference_mode()
     def run(self, step: Step) -> Output:
         """One forward pass."""
+        return self._pass(step)
+
+    def _pass(self, step: Step) -> Output:
         logits, *present = self._model(
             step.ids,
             step.positions,

@@ -9,6 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from letterwise.engines.causal_engine import CausalEngine
 from letterwise.engines.runner import TorchRunner, key_shape
+from letterwise.engines.sharded_runner import ShardedRunner
+from letterwise.sharding import is_sharded
 
 
 class TransformersEngine(CausalEngine):
@@ -18,8 +20,10 @@ class TransformersEngine(CausalEngine):
         """Wrap a loaded model.
 
         Args:
-            model: in evaluation mode, on its device.
+            model: in evaluation mode, on its device or sharded.
             tokenizer: of that model.
             batch_size: prompts in one forward pass.
         """
-        super().__init__(TorchRunner(model), key_shape(model), model.config.vocab_size, tokenizer, batch_size)
+        shape = key_shape(model)
+        runner = ShardedRunner(model, shape) if is_sharded(model) else TorchRunner(model)
+        super().__init__(runner, shape, model.config.vocab_size, tokenizer, batch_size)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from letterwise import processes
 from letterwise.config import AnswerMode, EvaluationConfig
 from letterwise.engines.engine import Engine
+from letterwise.engines.sharded_runner import keep_pace
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.evaluation.answering import (
     answer_questions,
@@ -93,7 +94,9 @@ def quick_evaluation(
     engine = TransformersEngine(model, tokenizer, batch_size)
     limit = spelling_token_limit(tokenizer, max(map(len, words)))
     share = processes.share(words)
-    spellings = processes.gathered([parse_spelling(each.text) for each in spell_words(engine, share, limit)])
+    written = spell_words(engine, share, limit)
+    keep_pace(engine)
+    spellings = processes.gathered([parse_spelling(each.text) for each in written])
     right = [spelling == word for spelling, word in zip(spellings, words, strict=True)]
     metrics, n = {"spelling_accuracy": sum(right) / len(right)}, {"spelling_accuracy": len(right)}
     agreement = [character_level_accuracy(spelling, word) for spelling, word in zip(spellings, words, strict=True)]
@@ -102,6 +105,7 @@ def quick_evaluation(
         asked = [question for question in questions if question.question_type == kind]
         if asked:
             answers = answer_questions(engine, processes.share(asked), "direct", {}, generate=False)
+            keep_pace(engine)
             predicted = processes.gathered([answer.predicted for answer in answers])
             correct = sum(answer == question.answer for answer, question in zip(predicted, asked, strict=True))
             metrics[f"{kind}_accuracy"], n[f"{kind}_accuracy"] = correct / len(asked), len(asked)
@@ -118,6 +122,7 @@ def evaluate_model(
     identity: str,
     pieces_folder: Path,
     on_items: Callable[[int], None] = lambda finished: None,
+    together: bool = False,
 ) -> Answered:
     """Ask one model everything; several processes divide the work, and all come back when it is done.
 
@@ -131,11 +136,12 @@ def evaluate_model(
         identity: fingerprint of the model; saved answers of another model are not used.
         pieces_folder: where finished pieces are kept until all is done; several processes have to share it.
         on_items: called with the number of items that this process just finished or found finished.
+        together: whether the model is sharded, so that all processes load and run it as long as one of them has to.
 
     Returns:
         The pieces of ``spelling/predictions.parquet`` and of ``position_count/predictions.parquet``.
     """
-    session = _Session(role, load, tokenizer, settings, identity, pieces_folder, on_items)
+    session = _Session(role, load, tokenizer, settings, identity, pieces_folder, on_items, together)
     questioned = items.asked_words() if "position_count" in tasks else pa.array([], pa.string())
     # A word has the same room in either task, so that its spelling does not depend on what else is asked.
     longest = max(_longest(items.word_column()), _longest(items.asked_words()), 1)
@@ -173,6 +179,10 @@ def _longest(words: pa.Array) -> int:
     return pc.max(pc.utf8_length(words)).as_py() or 0
 
 
+def _do_nothing() -> None:
+    """For a mode that asks no model."""
+
+
 class _Column(Sequence[str]):
     """A column of words, of which slices are taken."""
 
@@ -199,6 +209,7 @@ class _Session:
         identity: str,
         pieces_folder: Path,
         on_items: Callable[[int], None],
+        together: bool,
     ) -> None:
         self.role = role
         self.load = load
@@ -207,6 +218,7 @@ class _Session:
         self.identity = identity
         self.folder = pieces_folder
         self.on_items = on_items
+        self.together = together
         self.store: Path | None = None
         self._engine: Engine | None = None
 
@@ -232,7 +244,7 @@ class _Session:
         def path_of(piece: range) -> Path:
             return self._path(piece, [subset, limit, *words[piece.start : piece.stop]])
 
-        return answer_in_pieces(len(words), path_of, rows, SPELLING_SCHEMA, self.on_items)
+        return answer_in_pieces(len(words), path_of, rows, SPELLING_SCHEMA, self.on_items, self._keep_pace)
 
     def keep(self, spelled: Sequence[Path]) -> None:
         """Have the spellings at hand for the answer modes that read them."""
@@ -263,7 +275,12 @@ class _Session:
             asked = questions[piece.start : piece.stop]
             return self._path(piece, [mode, store and store.name, *(each.id + each.question for each in asked)])
 
-        return answer_in_pieces(len(questions), path_of, rows, QUESTION_SCHEMA, self.on_items)
+        keep_pace = _do_nothing if mode == "computed" else self._keep_pace
+        return answer_in_pieces(len(questions), path_of, rows, QUESTION_SCHEMA, self.on_items, keep_pace)
+
+    def _keep_pace(self) -> None:
+        if self.together:
+            keep_pace(self.engine)
 
     def _path(self, piece: range, what: list[Any]) -> Path:
         key = fingerprint([self.identity, self.role, what])

@@ -31,6 +31,7 @@ def answer_in_pieces(
     rows: Callable[[range], Rows],
     schema: pa.Schema,
     on_items: Callable[[int], None],
+    on_end: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Make the pieces that are not there yet, each process its share, and wait until all are there.
 
@@ -40,6 +41,7 @@ def answer_in_pieces(
         rows: answers these items.
         schema: of the rows.
         on_items: called with the number of items just finished, or found finished, by this process.
+        on_end: called in every process once its share is done, unless no piece was missing.
 
     Returns:
         The pieces in the order of the items.
@@ -55,6 +57,8 @@ def answer_in_pieces(
         with atomic_path(path) as temporary:
             pq.write_table(table, temporary)
         on_items(len(piece))
+    if missing:
+        on_end()
     processes.wait_for_everyone()
     return paths
 

@@ -115,8 +115,7 @@ def begin(
         raise LetterwiseError(
             "training.compile needs a C++ compiler and no MPS device; install g++ or set it to false."
         )
-    own_ways = settings.use_unsloth or settings.load_in_4bit
-    if settings.compile is False or (settings.compile == "auto" and (own_ways or not able)):
+    if settings.compile is False or (settings.compile == "auto" and (_own_ways(settings) or not able)):
         return 0.0
     decision = processes.decided_by_main(lambda: _decision(step, code, settings, steps_left))
     if decision.reason:
@@ -131,7 +130,7 @@ def begin(
 
 def note_passes(step: Compilable, code: CompiledCode, settings: TrainingConfig, step_seconds: list[float]) -> None:
     """Keep how long a pass took, once that is well known: the next such training decides by it."""
-    if settings.compile is False or len(step_seconds) < FEW_PASSES or not processes.is_main():
+    if settings.compile is False or _own_ways(settings) or len(step_seconds) < FEW_PASSES or not processes.is_main():
         return
     median = sorted(step_seconds)[len(step_seconds) // 2] / len(step.sizes)
     code.note(**{"compiled_pass" if step.compiled else "eager_pass": median})
@@ -159,6 +158,11 @@ def decide(there: bool, measured: Seconds, steps_left: int, passes: int) -> Deci
     what = "loading compiled layers takes" if there else "compiling the layers takes"
     sums = f"{what} about {cost:,.0f} s and saves about {max(saved, 0):,.0f} s in {steps_left:,} steps, {source}"
     return Decision(saved > cost, f"{'Compiled' if saved > cost else 'Not compiled'}: {sums}.")
+
+
+def _own_ways(settings: TrainingConfig) -> bool:
+    """Whether layers run in a way that is compiled only where the configuration demands it, or never."""
+    return settings.use_unsloth or settings.load_in_4bit or settings.sharding == "full"
 
 
 def _decision(step: Compilable, code: CompiledCode, settings: TrainingConfig, steps_left: int) -> Decision:

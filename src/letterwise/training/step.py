@@ -15,11 +15,13 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from letterwise import hardware, processes
 from letterwise.config import TrainingConfig
 from letterwise.data.packing import IGNORED, PackedRows, attention_masks
 from letterwise.errors import LetterwiseError
+from letterwise.sharding import inside, is_sharded, repeated_blocks
 from letterwise.training.unsloth_model import summed_loss
 
 
@@ -31,9 +33,9 @@ class TrainingStep:
 
         Raises:
             LetterwiseError: the rows of a step cannot be divided evenly among the processes, or the launcher was told
-                to shard the model.
+                to shard the model, which is a matter of the configuration.
         """
-        processes.refuse_sharding()
+        processes.refuse_sharding_by_launcher()
         self.packed = packed
         self.settings = settings
         self.seed = seed
@@ -55,7 +57,8 @@ class TrainingStep:
         # Around a base in 4 bits or Unsloth's model, the adapter is in float32 and what is computed is not.
         self.mixed = narrow and (settings.load_in_4bit or settings.use_unsloth)
         self.module = SummedLoss(model, settings.use_unsloth)
-        self.summed_loss = self.accelerator.prepare_model(self.module)
+        self.sharded = is_sharded(model)
+        self.summed_loss = self.module if self.sharded else self.accelerator.prepare_model(self.module)
         self.sizes = [len(batch) for batch in self.batches(self.rows(0))]
         self.compiled = False
 
@@ -73,6 +76,8 @@ class TrainingStep:
         for place, batch in enumerate(batches, start=1):
             # Gradients of several processes are averaged, and here their sum is wanted.
             total += self._pass(batch, processes.count() / learned, together=place == len(batches))
+        if self.sharded:
+            self._average_gradients()
         tokens = int((self.packed.segments[rows] > 0).sum())
         return float(self.accelerator.reduce(total, "mean")), tokens
 
@@ -123,6 +128,11 @@ class TrainingStep:
         arrays = (packed.input_ids, packed.labels, packed.segments, packed.position_ids)
         return [torch.from_numpy(array[batch]).to(self.device) for array in arrays]
 
+    def _average_gradients(self) -> None:
+        """What DistributedDataParallel does by itself; around a sharded base the adapter is whole in each process."""
+        gradients = [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
+        vector_to_parameters(self.accelerator.reduce(parameters_to_vector(gradients), "mean"), gradients)
+
     def _pass(self, batch: Sequence[int], scale: float, together: bool) -> torch.Tensor:
         """Forward and backward over some rows; with `together`, the gradients of all processes come together."""
         with (
@@ -149,8 +159,8 @@ class SummedLoss(torch.nn.Module):
         """Bound that the model's logits approach, as Gemma 2's do; None for none."""
 
     def compile_layers(self) -> None:
-        """Have the repeated blocks and the loss compiled when they next run."""
-        for block in _repeated_blocks(self.inner):
+        """Have the repeated blocks, which share one compiled program, and the loss compiled when they next run."""
+        for block in repeated_blocks(self.inner):
             block.compile(dynamic=False)
         self.loss = torch.compile(_letter_loss, dynamic=True)
 
@@ -160,6 +170,11 @@ class SummedLoss(torch.nn.Module):
         """The sum of the losses of all tokens to learn."""
         if self.unsloth:
             return summed_loss(self.model, input_ids, labels, segments)
+        return inside(self.model, lambda: self._summed(input_ids, labels, segments, position_ids))
+
+    def _summed(
+        self, input_ids: torch.Tensor, labels: torch.Tensor, segments: torch.Tensor, position_ids: torch.Tensor
+    ) -> torch.Tensor:
         hidden = self.inner.base_model(
             input_ids=input_ids,
             attention_mask=attention_masks(self.inner.config, segments, self.inner.dtype),
@@ -175,9 +190,3 @@ def _letter_loss(logits: torch.Tensor, labels: torch.Tensor, cap: float | None) 
     if cap is not None:
         logits = torch.tanh(logits / cap) * cap
     return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-
-
-def _repeated_blocks(model: torch.nn.Module) -> Sequence[torch.nn.Module]:
-    """The transformer blocks: they share one compiled program."""
-    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return max(lists, key=len, default=[])

@@ -27,6 +27,7 @@ from letterwise.evaluation.evaluate import QuickEvaluation
 from letterwise.files import fingerprint
 from letterwise.models import BaseModel, load_model
 from letterwise.results import TrainedRole, TrainingLogEntry
+from letterwise.sharding import load_sharded, wanted
 from letterwise.training.compiled_code import CompiledCode
 from letterwise.training.compiling import begin, note_passes, shape_of_training
 from letterwise.training.state import (
@@ -49,7 +50,7 @@ ROLE_OF_CONTROL: dict[ControlName, TrainedRole] = {
 }
 """What the adapter of each control is called in files and results."""
 
-NO_PART_OF_TRAINING = ("checkpoint_every", "controls")
+NO_PART_OF_TRAINING = ("checkpoint_every", "controls", "sharding")
 """Settings of the section `training` that change nothing about how one adapter is trained."""
 
 
@@ -210,7 +211,11 @@ def _model_with_adapter(
         return unsloth_model(config, base, dtype)
     if config.training.load_in_4bit:
         return add_adapter_to_4bit(base, config.lora, device, dtype)
-    return add_adapter(load_model(base, device, dtype), config.lora, base)
+
+    def load(held_on: torch.device | None = None) -> PeftModel:
+        return add_adapter(load_model(base, device, dtype, held_on), config.lora, base)
+
+    return load_sharded(load, device) if wanted(config.training) else load()
 
 
 def run_identity(config: ExperimentConfig, base: BaseModel, rows: Dataset, role: TrainedRole) -> str:
