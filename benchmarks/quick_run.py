@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from parts import ROOT, Parts, circumstances
-from turns import REGIONAL, Variant
+from turns import REGIONAL, Variant, fresh_caches
 
 from letterwise.config import ExperimentConfig, dump_config, load_config
 from letterwise.data.build import build_data
@@ -114,7 +114,7 @@ class _Bench:
             folders = {"results_folder": Path(name) / "results", "checkpoints_folder": Path(name) / "checkpoints"}
             file = Path(name) / "experiment.yaml"
             write_text(file, dump_config(self.config.model_copy(update={**folders, "base_model": self.base})))
-            environment = {"LETTERWISE_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": ""}
+            environment = fresh_caches(cache)
             spec = {"stack": "run", "config": str(file), "data": str(self.scratch / "data")}
             return _timed(spec, environment, None)
 

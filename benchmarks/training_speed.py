@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from parts import Parts, best_size, circumstances
-from turns import REGIONAL, Variant, VariantError
+from turns import REGIONAL, Variant, VariantError, fresh_caches
 
 from letterwise.config import ExperimentConfig, TrainingConfig
 from letterwise.data.build import build_data
@@ -94,7 +94,7 @@ class _Bench:
         self.options = options
         self.parts = parts
         self.common = common
-        self.cache = {"LETTERWISE_CACHE": str(scratch / "cache"), "TORCHINDUCTOR_CACHE_DIR": ""}
+        self.cache = fresh_caches(scratch)
         self.peers_cache = {**REGIONAL, "TORCHINDUCTOR_CACHE_DIR": str(scratch / "peers-cache")}
         self.tried: list[Spec] = []
 

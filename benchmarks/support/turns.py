@@ -28,6 +28,16 @@ REGIONAL = {"ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
 """For a peer: torch.compile compiles the repeated layer once, as letterwise does, and not the whole model."""
 
 
+def fresh_caches(folder: Path) -> dict[str, str]:
+    """Variables of a letterwise that has compiled nothing yet, and keeps in the folder what it compiles.
+
+    PyTorch's own cache lies in the system's folder for temporary files, where any other training leaves its code too.
+    """
+    temporary = folder / "temporary"
+    temporary.mkdir(parents=True, exist_ok=True)
+    return {"LETTERWISE_CACHE": str(folder / "cache"), "TORCHINDUCTOR_CACHE_DIR": "", "TMPDIR": str(temporary)}
+
+
 class VariantError(RuntimeError):
     """A variant ended or took too long."""
 
