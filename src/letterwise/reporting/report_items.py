@@ -28,7 +28,8 @@ def items_section(analysis: ItemAnalysis) -> Section:
         Text(
             "A model may answer well about words that it spells well because both are easy words. A logistic "
             "regression holds equal what else an item is like: letters and tokens of the word, its frequency, and the "
-            "true count or the letter's place in word and token. An odds ratio above 1 says that right answers go with it."
+            "true count or the letter's place in word and token. An odds ratio above 1 says that right answers go "
+            "with it."
         )
     ]
     blocks += [Text(_sentence(analysis, kind)) for kind in QUESTION_TYPES if analysis.find("finetuned", kind, "direct")]
