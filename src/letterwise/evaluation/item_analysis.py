@@ -97,8 +97,12 @@ def item_properties(questions: pd.DataFrame, tokenizer: PreTrainedTokenizerBase)
     """
     columns = (questions[name] for name in ("id", "question", "answer", "question_type", "word", "letter", "position"))
     asked = [
-        Question(*given, letter=letter if pd.notna(letter) else None, position=int(place) if pd.notna(place) else None)
-        for *given, letter, place in zip(*columns, strict=True)
+        Question(
+            *(identity, text, answer, kind, word),
+            letter=letter if pd.notna(letter) else None,
+            position=int(position) if pd.notna(position) else None,
+        )
+        for identity, text, answer, kind, word, letter, position in zip(*columns, strict=True)
     ]
     parts = _parts_in_question(asked, tokenizer)
     places = [
