@@ -65,7 +65,7 @@ class AdapterOptimizer:
 
     def _parts(self, whole: torch.Tensor) -> list[torch.Tensor]:
         """Views of the master, or of its gradient, in the shapes of the weights."""
-        parts = whole.split([weight.numel() for weight in self.parameters])
+        parts = torch.split(whole, [weight.numel() for weight in self.parameters])
         return [part.view_as(weight) for part, weight in zip(parts, self.parameters, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
