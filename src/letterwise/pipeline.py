@@ -29,8 +29,10 @@ from letterwise.reporting.report import REPORT_FILES, write_report
 from letterwise.reporting.report_record import FIGURES, FURTHER_FILES, RECORD_FILES, check_finished
 from letterwise.reporting.word_figures import plot_token_distribution
 from letterwise.results import (
+    QUESTION_TYPES,
     TASKS,
     EvaluationResults,
+    QuestionType,
     TrainedRole,
     TransferResults,
     read_results,
@@ -39,6 +41,7 @@ from letterwise.results import (
 )
 from letterwise.run_folder import Run, Step, checksums_of
 from letterwise.sharding import wanted
+from letterwise.tasks.questions import Question
 from letterwise.training.own_process import train_in_own_process
 from letterwise.training.tracking import Watch, finishing, open_tracker
 from letterwise.training.train import NO_PART_OF_TRAINING, ROLE_OF_CONTROL, TrainingReport, train
@@ -75,6 +78,13 @@ def data_step(run: Run) -> Step:
     return Step("data", [config.data.model_dump(), config.seed, words, run.base.revision], outputs, work)
 
 
+def questions_in_training(run: Run) -> dict[QuestionType, list[Question]]:
+    """The validation questions that are asked while an adapter is trained, by type."""
+    count = run.config.training.evaluation_words
+    asked = load_questions(load_data(run.data_folder)[1]["validation"])
+    return {kind: [each for each in asked if each.question_type == kind][:count] for kind in QUESTION_TYPES}
+
+
 def train_step(run: Run, role: TrainedRole, watch: Watch | None = None) -> Step:
     """Train the spelling adapter, or a control adapter for as many steps as that one took.
 
@@ -88,15 +98,9 @@ def train_step(run: Run, role: TrainedRole, watch: Watch | None = None) -> Step:
     def work() -> None:
         make_folder(config.checkpoint_folder)  # better refused now than at the first checkpoint
         train_adapter = _trainer(run)
-        spelling, position_count = load_data(run.data_folder)
-        count = config.training.evaluation_words
-        words = spelling["validation"]["word"][:count]
-        by_type = load_questions(position_count["validation"])
-        questions = [
-            question
-            for kind in ("letter_count", "letter_position")
-            for question in [q for q in by_type if q.question_type == kind][:count]
-        ]
+        spelling, _ = load_data(run.data_folder)
+        words = spelling["validation"]["word"][: config.training.evaluation_words]
+        questions = [question for asked in questions_in_training(run).values() for question in asked]
 
         def evaluate(model: PeftModel) -> QuickEvaluation:
             return quick_evaluation(model, run.tokenizer, words, questions, config.evaluation.batch_size)

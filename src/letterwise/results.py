@@ -148,6 +148,8 @@ class TrainingLogEntry(ResultsModel):
     evaluation: dict[str, float] | None = None
     """Metrics of §4 on validation words, on evaluated steps."""
     evaluation_n: dict[str, int] | None = None
+    evaluation_positions: dict[str, tuple[int, int]] | None = None
+    """Position questions by class, 'first', 'inner' or 'last': how many were answered right, and n."""
 
 
 class ModelResults(ResultsModel):

@@ -29,6 +29,13 @@ class SeedResult(ResultsModel):
     n: int
     """Validation words or questions behind the value."""
     metrics: dict[str, float]
+    metrics_n: dict[str, int] = Field(default_factory=dict)
+    positions: dict[str, tuple[int, int]] | None = None
+    """Position questions by class, 'first', 'inner' or 'last': how many were answered right, and n."""
+    untrained: dict[str, float] | None = None
+    """The same metrics before the first step: those of the base model."""
+    majority_class: dict[str, float] = Field(default_factory=dict)
+    """Question type → what always giving the most frequent answer comes to on the same questions."""
     kept_step: int
     steps: int
     tokens: int

@@ -23,9 +23,10 @@ from rich.console import Console
 from letterwise import hardware
 from letterwise.config import ExperimentConfig, dump_config, load_config
 from letterwise.errors import LetterwiseError
+from letterwise.evaluation.baselines import majority_class_accuracy
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.files import explained_write_errors, fingerprint, make_folder, write_text
-from letterwise.pipeline import data_step, train_step, words_step
+from letterwise.pipeline import data_step, questions_in_training, train_step, words_step
 from letterwise.reporting.console import Advance, Terminal
 from letterwise.reporting.sweep_figures import plot_importance
 from letterwise.results import Environment, TrainingLogEntry, read_results, read_training_log, write_results
@@ -107,7 +108,8 @@ class RunTrainer:
 
     def _result(self, run: Run, seed: int) -> SeedResult:
         log = run.folder / "training_log.jsonl"
-        evaluations = [entry for entry in _evaluations(log, "finetuned") if entry.step]
+        everything = _evaluations(log, "finetuned")
+        evaluations = [entry for entry in everything if entry.step]
         # As training keeps it: the best at spelling, of equals the last.
         kept = max(evaluations, key=lambda entry: ((entry.evaluation or {})["spelling_accuracy"], entry.step))
         metric = self.config.study.metric
@@ -120,6 +122,13 @@ class RunTrainer:
             interval=wilson_interval(round(metrics[metric] * n), n),
             n=n,
             metrics=metrics,
+            metrics_n=kept.evaluation_n or {},
+            positions=kept.evaluation_positions,
+            untrained=next((entry.evaluation for entry in everything if not entry.step), None),
+            majority_class={
+                kind: majority_class_accuracy([question.answer for question in asked])
+                for kind, asked in questions_in_training(run).items()
+            },
             kept_step=kept.step,
             steps=last.step,
             tokens=last.tokens,

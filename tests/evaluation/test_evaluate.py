@@ -220,3 +220,7 @@ def test_the_quick_evaluation_agrees_with_the_full_one(
         "letter_count_accuracy": 8,
         "letter_position_accuracy": 8,
     }
+    positions = answers.query("mode == 'direct' and question_type == 'letter_position'").groupby("position_class")
+    assert quick.positions == {
+        name: (int(asked["correct"].sum()), len(asked)) for name, asked in positions if len(asked)
+    }

@@ -71,6 +71,11 @@ def guess_letters(position_classes: Iterable[str], reference_words: Sequence[str
     return [guesses[name] for name in position_classes]
 
 
+def majority_class_accuracy(answers: Sequence[str]) -> float:
+    """What always giving the most frequent of the true answers comes to; there has to be one."""
+    return answers.count(_most_frequent(answers)) / len(answers)
+
+
 def _majority_class(question_type: str, answers: pd.Series[str]) -> dict[str, Baseline]:
     guess = _most_frequent(answers)
     description = f"always the most frequent answer, '{guess}'"

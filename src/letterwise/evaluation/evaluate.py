@@ -7,7 +7,7 @@ and a million words need no more memory than a thousand. Knows nothing about how
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class QuickEvaluation:
 
     metrics: dict[str, float]
     n: dict[str, int]
+    positions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Position questions by class, 'first', 'inner' or 'last': how many were answered right, and n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +103,20 @@ def quick_evaluation(
     metrics, n = {"spelling_accuracy": sum(right) / len(right)}, {"spelling_accuracy": len(right)}
     agreement = [character_level_accuracy(spelling, word) for spelling, word in zip(spellings, words, strict=True)]
     metrics["character_level_accuracy"], n["character_level_accuracy"] = sum(agreement) / len(agreement), len(agreement)
+    positions: dict[str, tuple[int, int]] = {}
     for kind in ("letter_count", "letter_position"):
         asked = [question for question in questions if question.question_type == kind]
         if asked:
             answers = answer_questions(engine, processes.share(asked), "direct", {}, generate=False)
             keep_pace(engine)
             predicted = processes.gathered([answer.predicted for answer in answers])
-            correct = sum(answer == question.answer for answer, question in zip(predicted, asked, strict=True))
-            metrics[f"{kind}_accuracy"], n[f"{kind}_accuracy"] = correct / len(asked), len(asked)
-    return QuickEvaluation(metrics, n)
+            correct = [answer == question.answer for answer, question in zip(predicted, asked, strict=True)]
+            metrics[f"{kind}_accuracy"], n[f"{kind}_accuracy"] = sum(correct) / len(asked), len(asked)
+            for each, question in zip(correct, asked, strict=True):
+                if question.position_class:
+                    before, total = positions.get(question.position_class, (0, 0))
+                    positions[question.position_class] = before + each, total + 1
+    return QuickEvaluation(metrics, n, dict(sorted(positions.items())))
 
 
 def evaluate_model(

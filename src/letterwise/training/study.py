@@ -278,7 +278,8 @@ def _slots(config: SweepConfig) -> dict[str, tuple[dict[str, Any], Overrides]]:
 def _settings(config: SweepConfig) -> dict[str, str]:
     """Fingerprints of what all trials of a study share."""
     places = {"run_name", "results_folder", "checkpoints_folder", "tracking", "evaluation"}
-    experiment = config.experiment.model_dump(mode="json", exclude=places)
+    # What is left at its default does not count, so that a new setting ends no study.
+    experiment = config.experiment.model_dump(mode="json", exclude=places, exclude_defaults=True)
     space = {path: dimension.model_dump(mode="json") for path, dimension in config.space.items()}
     rules = config.study.model_dump(include={"metric", "seeds_per_trial", "control"})
     return {"experiment": fingerprint(experiment), "space": fingerprint(space), "study": fingerprint(rules)}

@@ -250,9 +250,12 @@ def _evaluate(
         )
         if accuracy >= progress.best_accuracy:  # of equals the later one, which has seen more
             progress.best_accuracy, progress.best_step = accuracy, progress.step
-    log.add(
-        _entry(role, seed, progress).model_copy(update={"evaluation": measured.metrics, "evaluation_n": measured.n})
-    )
+    found = {
+        "evaluation": measured.metrics,
+        "evaluation_n": measured.n,
+        "evaluation_positions": measured.positions or None,
+    }
+    log.add(_entry(role, seed, progress).model_copy(update=found))
     tracker.log({f"{VALIDATION}{name}": value for name, value in measured.metrics.items()}, progress.step)
 
 

@@ -1,0 +1,102 @@
+"""What docs/transfer_learning.md shows of the study's sweeps: a table for each that is recorded.
+
+Called from cog blocks and run by `make docs`. Knows the files in docs/results/study/; of what is not there it says
+that it is not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from letterwise.evaluation.statistics import wilson_interval
+from letterwise.results import read_results
+from letterwise.sweep_config import load_sweep
+from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, TrialResult
+
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "docs" / "results" / "study"
+ORDER = ("exercises", "words", "templates", "amount", "capacity")
+"""In which the sweeps run."""
+POSITIONS = ("first", "inner", "last")
+
+
+def results() -> str:
+    """Every sweep of the study, in the order in which they run."""
+    return "\n\n".join(_section(name) for name in ORDER)
+
+
+def _section(name: str) -> str:
+    path = RECORDED / load_sweep(ROOT / "configs" / "study" / f"{name}.yaml").study.name / SWEEP_FILE
+    heading = f"### {name.capitalize()}"
+    if not path.is_file():
+        return f"{heading}\n\n*Not recorded yet.*"
+    found = read_results(path, SweepResults)
+    complete = [trial for trial in found.trials if trial.state == "complete"]
+    one = complete[0].seeds[0]
+    header = ("variant", "spelling", "positions", "first", "inner", "last", "counts", "tokens")
+    rows = [_untrained(one), *(_row(trial) for trial in complete)]
+    left = [f"`{trial.name}`" for trial in found.trials if trial.state != "complete"]
+    environments = [seed.environment for trial in complete for seed in trial.seeds]
+    cpus = sorted({f"{environment.cores} cores of {environment.cpu}" for environment in environments})
+    dates = sorted({environment.created[:10] for environment in environments})
+    majority = ", ".join(
+        f"{one.majority_class[kind]:.1%} of the {what}"
+        for kind, what in (("letter_position", "positions"), ("letter_count", "counts"))
+        if kind in one.majority_class
+    )
+    notes = [
+        f"n = {one.metrics_n['spelling_accuracy']:,} validation words, {one.metrics_n['letter_position_accuracy']:,} "
+        f"positions and {one.metrics_n['letter_count_accuracy']:,} counts in mode `direct`; brackets are 95% Wilson "
+        f"intervals. Always the most frequent answer is right on {majority}.",
+        f"Trained on {' and '.join(cpus)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
+        *([f"Not finished: {', '.join(left)}."] if left else []),
+    ]
+    return "\n\n".join([heading, _table(header, rows), " ".join(notes)])
+
+
+def _untrained(seed: SeedResult) -> tuple[str, ...]:
+    """The base model, before any step."""
+    metrics = seed.untrained or {}
+    asked = {name: (metrics.get(name), seed.metrics_n.get(name)) for name in seed.metrics_n}
+    return (
+        "*untrained*",
+        _share(*asked["spelling_accuracy"]),
+        _share(*asked["letter_position_accuracy"]),
+        *("–" for _ in POSITIONS),
+        _share(*asked["letter_count_accuracy"]),
+        "0",
+    )
+
+
+def _row(trial: TrialResult) -> tuple[str, ...]:
+    """A trial: the mean over its seeds, with the interval of one seed's n, as all are asked the same."""
+
+    def mean(metric: str) -> float:
+        return sum(seed.metrics[metric] for seed in trial.seeds) / len(trial.seeds)
+
+    n = trial.seeds[0].metrics_n
+    places = []
+    for place in POSITIONS:
+        right = [seed.positions[place] for seed in trial.seeds if seed.positions and place in seed.positions]
+        places.append(f"{sum(r / asked for r, asked in right) / len(right):.1%}" if right else "–")
+    return (
+        f"`{trial.name}`",
+        _share(mean("spelling_accuracy"), n["spelling_accuracy"]),
+        _share(mean("letter_position_accuracy"), n["letter_position_accuracy"]),
+        *places,
+        _share(mean("letter_count_accuracy"), n["letter_count_accuracy"]),
+        f"{trial.tokens:,}",
+    )
+
+
+def _share(value: float | None, n: int | None) -> str:
+    if value is None or not n:
+        return "–"
+    low, high = wilson_interval(round(value * n), n)
+    return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

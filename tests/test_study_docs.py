@@ -1,0 +1,108 @@
+"""How the study's sweeps come into docs/transfer_learning.md, and how a recorded one is gone on with."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from letterwise.errors import LetterwiseError
+from letterwise.files import write_text
+from letterwise.results import write_results
+from letterwise.sweep_results import SweepResults
+
+ROOT = Path(__file__).parents[1]
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+update_study, generated_study = map(load_script, ("update_study", "generated_study"))
+
+
+def seed_result(spelling: float, position: float) -> dict[str, Any]:
+    metrics = {"spelling_accuracy": spelling, "letter_count_accuracy": 0.25, "letter_position_accuracy": position}
+    text = dict.fromkeys(("letterwise", "python", "platform", "device", "dtype"), "x")
+    rest = {"commit": None, "packages": {}, "cores": 2, "cpu_features": [], "memory_gib": 1, "gpu": None, "seeds": {}}
+    return {
+        "seed": 0,
+        "value": position,
+        "interval": (0.0, 1.0),
+        "n": 1000,
+        "metrics": metrics,
+        "metrics_n": dict.fromkeys(metrics, 1000),
+        "positions": {"first": (300, 333), "inner": (30, 334), "last": (60, 333)},
+        "untrained": {"spelling_accuracy": 0.01, "letter_count_accuracy": 0.3, "letter_position_accuracy": 0.15},
+        "majority_class": {"letter_count": 0.25, "letter_position": 0.121},
+        **{"kept_step": 450, "steps": 450, "tokens": 229000, "seconds": 300.0},
+        "environment": {
+            **text,
+            **rest,
+            "created": "2026-01-02T03:04:05+00:00",
+            "cpu": "A Processor",
+            "base_model": "tiny",
+            "base_revision": "0",
+        },
+    }
+
+
+@pytest.fixture
+def sweep_folder(tmp_path: Path) -> Path:
+    """A sweep with two finished trials and one to come."""
+    folder = tmp_path / "study-exercises"
+    trials: list[dict[str, Any]] = [
+        {"name": name, "state": "complete", "params": {}, "value": position, "interval": (0, 1), "n": 1000,
+         "seeds": [seed_result(spelling, position)], "tokens": 229000}
+        for name, spelling, position in (("plain", 0.31, 0.2), ("backwards", 0.25, 0.39))
+    ]  # fmt: skip
+    trials.append({"name": "gaps", "state": "waiting", "params": {}})
+    found = {"study": "study-exercises", "metric": "letter_position_accuracy", "seeds": [0], "config": {}}
+    results = SweepResults.model_validate({**found, "trials": trials, "best": "backwards", "importance": None})
+    write_results(folder / "sweep.json", results)
+    write_text(folder / "study" / "study.journal", "{}\n")
+    return folder
+
+
+def test_what_is_recorded_is_shown_with_intervals_and_what_is_not_is_said(
+    sweep_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated_study, "RECORDED", tmp_path / "recorded")
+    assert generated_study.results().count("*Not recorded yet.*") == len(generated_study.ORDER)
+    copied = update_study.copy_study(sweep_folder, tmp_path / "recorded")
+    assert sorted(path.name for path in copied.iterdir()) == ["study.journal", "sweep.json"]
+    shown = generated_study.results()
+    assert shown.count("*Not recorded yet.*") == len(generated_study.ORDER) - 1
+    assert "| *untrained* | 1.0% [0.5, 1.8] | 15.0% [12.9, 17.3] | – | – | – | 30.0% [27.2, 32.9] | 0 |" in shown
+    assert "| `backwards` | 25.0% [22.4, 27.8] | 39.0% [36.0, 42.1] | 90.1% | 9.0% | 18.0% | 25.0%" in shown
+    assert "Always the most frequent answer is right on 12.1% of the positions, 25.0% of the counts." in shown
+    assert "Trained on 2 cores of A Processor, 2026-01-02. Not finished: `gaps`." in shown
+
+
+def test_a_recorded_sweep_is_gone_on_with(sweep_folder: Path, tmp_path: Path) -> None:
+    recorded = tmp_path / "recorded"
+    update_study.copy_study(sweep_folder, recorded)
+    with pytest.raises(LetterwiseError, match="is there already"):
+        update_study.put_back(sweep_folder, recorded)
+    journal = update_study.put_back(tmp_path / "elsewhere" / "study-exercises", recorded)
+    assert journal == tmp_path / "elsewhere" / "study-exercises" / "study" / "study.journal"
+    assert journal.read_text() == "{}\n"
+    with pytest.raises(LetterwiseError, match="Nothing is recorded of study-words"):
+        update_study.put_back(tmp_path / "study-words", recorded)
+
+
+def test_a_sweep_without_a_complete_trial_is_not_recorded(sweep_folder: Path, tmp_path: Path) -> None:
+    (sweep_folder / "study" / "study.journal").unlink()
+    with pytest.raises(LetterwiseError, match="no complete trial yet"):
+        update_study.copy_study(sweep_folder, tmp_path / "recorded")
+    assert not (tmp_path / "recorded").exists()
