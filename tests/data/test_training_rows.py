@@ -176,8 +176,9 @@ def test_without_a_mix_of_templates_the_rows_are_those_from_before_there_was_one
     settings: dict[str, Any], rows: str
 ) -> None:
     config = DataConfig.model_validate({"train_examples": 500, **settings})
-    made = list(build_rows(config, TOKENS, {" straw": 3, "ing": 40}, ["peach"], (), 0))
-    assert fingerprint(made) == rows
+    made = build_rows(config, TOKENS, {" straw": 3, "ing": 40}, ["peach"], (), 0)
+    what = ("id", "surface", "exercise", "partner", "template")  # whatever a template says by now
+    assert fingerprint([[row[name] for name in what] for row in made]) == rows
 
 
 def test_a_mix_of_templates_has_its_shares_among_the_plain_spellings() -> None:
