@@ -86,7 +86,7 @@ def main() -> None:
 def _items(config: ExperimentConfig, words: int, folder: Path) -> Items:
     """Validation words, each with the questions about it."""
     tokenizer = load_tokenizer(resolve_base(config.base_model))
-    build_words(WordsConfig(validation_words=words, test_words=1), tokenizer, config.seed, folder / "words")
+    build_words(WordsConfig(validation_words=words, test_words=words), tokenizer, config.seed, folder / "words")
     data = DataConfig(train_examples=1000, count_questions=words, position_questions=words)
     build_data(data, tokenizer, config.seed, folder / "words", folder / "data")
     spelling, position_count = load_data(folder / "data")

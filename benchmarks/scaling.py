@@ -76,7 +76,7 @@ def write_config(options: argparse.Namespace, folder: Path, words: int) -> Exper
         base_model=options.base_model,
         results_folder=folder / "results",
         checkpoints_folder=folder / "checkpoints",
-        words=WordsConfig(validation_words=options.words, test_words=1),
+        words=WordsConfig(validation_words=options.words, test_words=options.words),
         data=DataConfig(train_examples=4000, count_questions=options.words, position_questions=options.words),
         training=TrainingConfig(
             max_steps=STEPS, batch_size=4, evaluate_every=STEPS, evaluation_words=1, compile=False, warmup_steps=2
