@@ -13,10 +13,10 @@ from typing import Any
 from datasets import Dataset, disable_progress_bars
 from transformers import PreTrainedTokenizerBase
 
-from letterwise.config import DataConfig
 from letterwise.data import audit
 from letterwise.data.training_rows import split_surface_forms
 from letterwise.data.word_lists import contexts, few_shot_words, read_words
+from letterwise.data_config import DataConfig
 from letterwise.tasks.questions import make_questions
 from letterwise.tasks.spelling import SPELLING_TEMPLATES
 from letterwise.words.dictionary import tokens_in_context
