@@ -201,9 +201,8 @@ def misused_template(plain: Mapping[str, int], groups: Sequence[TemplateGroup]) 
         return None
     names = sorted({*asked, *plain})
     worst = max(names, key=lambda name: abs(plain.get(name, 0) - asked.get(name, 0.0)))
-    return (
-        f"'{worst}' makes {plain.get(worst, 0):,} of {total:,} plain spellings, and should {asked.get(worst, 0.0):,.1f}"
-    )
+    count, wanted = plain.get(worst, 0), asked.get(worst, 0.0)
+    return f"'{worst}' makes {count:,} of {total:,} plain spellings, where {wanted:,.1f} were asked for"
 
 
 def require_clean(
