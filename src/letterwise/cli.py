@@ -72,7 +72,7 @@ ConfigOption = Annotated[
 ]
 BaseOption = Annotated[
     str | None,
-    typer.Option("--base-model", help="Hub id, local folder, 'embedded' or 'gemma'; overrides the configuration."),
+    typer.Option("--base-model", help="Hub id, folder, embedded or gemma; overrides the configuration."),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Overrides the configuration's seed.")]
 NameOption = Annotated[str | None, typer.Option("--run-name", help="Overrides the configuration's run_name.")]
