@@ -153,7 +153,7 @@ def fit_linear(
         logits = (rotated @ scaled.flatten(1)).unflatten(1, scaled.shape[1:]) + bias
         total = loss(logits) + (penalties[:, None] / 2 * scaled.square()).sum()
         total.backward()
-        return total.item()
+        return float(total.detach())
 
     optimizer.step(objective)  # type: ignore[no-untyped-call]
     with torch.no_grad():
