@@ -136,6 +136,7 @@ def _place_table(results: ProbeResults, question: ProbeQuestion) -> Table:
             ]
             for number, place in enumerate(results.models["base"].places)
         ],
+        widths=[12, *([88 // (len(models) + len(comparisons))] * (len(models) + len(comparisons)))],
     )
 
 
