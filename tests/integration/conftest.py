@@ -73,7 +73,7 @@ def write_config() -> WriteConfig:
     return write
 
 
-@pytest.fixture(scope="session", params=["tiny_gpt2", "tiny_llama", "tiny_gemma"])
+@pytest.fixture(scope="session", params=["tiny_gpt2", "tiny_llama"])
 def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_config: WriteConfig
 ) -> Path:
