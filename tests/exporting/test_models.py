@@ -69,6 +69,7 @@ def merged(adapter: Path, tiny_llama: Path, tmp_path_factory: pytest.TempPathFac
     return resolve_base(str(folder))
 
 
+@pytest.mark.parametrize("tiny_base", ["tiny_gpt2", "tiny_llama"], indirect=True)
 def test_ctranslate2_answers_as_the_model_does(tiny_base: BaseModel, tmp_path: Path) -> None:
     export_ctranslate2(tiny_base, tmp_path / "exported", "float32")
 

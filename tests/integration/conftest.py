@@ -73,15 +73,8 @@ def write_config() -> WriteConfig:
     return write
 
 
-# The fast tests of sweeps train a Llama through the command line, those of each room know both.
-@pytest.fixture(
-    scope="session",
-    params=[
-        "tiny_gpt2",
-        pytest.param("tiny_llama", marks=pytest.mark.slow),
-        pytest.param("tiny_gemma", marks=pytest.mark.slow),
-    ],
-)
+# The fast tests of sweeps train a Llama through the command line, those of each room know all.
+@pytest.fixture(scope="session", params=["tiny_gpt2", pytest.param("tiny_llama", marks=pytest.mark.slow)])
 def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_config: WriteConfig
 ) -> Path:
