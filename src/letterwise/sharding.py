@@ -7,6 +7,7 @@ and is then optimized, saved and resumed as without sharding. Knows nothing abou
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any, TypeVar
@@ -34,12 +35,13 @@ def load_sharded(load: Callable[[torch.device], Model], device: torch.device) ->
     """Load a model and keep this process's part of it; all processes have to do so.
 
     The processes of a machine take turns, so that one of them at a time holds the whole model in the machine's memory.
-    On the device there is never more than a layer and the parts.
+    On the device there is never more than one layer, or what is in none, beside the parts.
 
     Args:
         load: loads the whole model, adapter included, onto a device.
         device: where the parts are to lie.
     """
+    gc.collect()  # a sharded model that is no longer used hangs together in cycles, and keeps its memory until then
     mesh = init_device_mesh(device.type, (processes.count(),))
 
     def work() -> Model:
