@@ -1,12 +1,12 @@
 """Training speed on this machine: letterwise, eager and compiled, beside transformers.Trainer with peft.
 
-All train the same LoRA adapter on the same texts. The peer is measured twice, each at its best batch size, which is
-doubled or halved for as long as that is faster: as the libraries come, and with every setting of theirs tuned
-(attention, number type of the adapter, texts of like length together, torch.compile of the repeated layers where it
-works within a time limit); the settings are tuned one after the other and all that was tried is recorded. Each variant
-is a process of its own, with a peak memory of its own, and sleeps while another one measures; they take turns, so that
-a change of the machine's speed hits all alike. What is measured is the steady state, tokens of texts a second, without
-padding.
+All train the same LoRA adapter on the same texts; ours with the quick run's batches, and with large ones. The peer is
+measured twice, each at its best batch size, which is doubled or halved for as long as that is faster: as the libraries
+come, and with every setting of theirs tuned (attention, number type of the adapter, texts of like length together,
+torch.compile of the repeated layers where it works within a time limit); the settings are tuned one after the other and
+all that was tried is recorded. Each variant is a process of its own, with a peak memory of its own, and sleeps while
+another one measures; they take turns, so that a change of the machine's speed hits all alike. What is measured is the
+steady state, tokens of texts a second, without padding.
 
 The ceiling is the rate of a large matrix product, measured in the same turns, over four operations a parameter and
 token: two forward and two backward, as the frozen base has no gradients of its own. What compiling costs, at first and
@@ -41,6 +41,7 @@ from letterwise.run_environment import describe_environment
 
 RESULTS = Path(__file__).parent / "results" / "training_speed.json"
 EAGER, COMPILED = "letterwise, eager", "letterwise, compiled"
+LARGE = "letterwise, compiled, large batches"
 PLAIN, TUNED = "Trainer + peft, as they come", "Trainer + peft, tuned"
 ATTENTIONS = ("sdpa", "eager")
 ADAPTERS = ("float32", "bfloat16")
@@ -51,9 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-model", default="embedded")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=4096, help="of a variant in each round, at least")
+    parser.add_argument(
+        "--tokens", type=int, default=18000, help="of a variant in each round, at least: fifty batches by length"
+    )
     parser.add_argument("--search-tokens", type=int, default=1024, help="for each setting that is tried, at least")
     parser.add_argument("--rows", type=int, default=4, help="packed rows in a step of ours")
+    parser.add_argument("--large-rows", type=int, default=16, help="in a step of ours with large batches")
     parser.add_argument("--first-batch", type=int, default=16, help="texts in a step of the peer, to begin with")
     parser.add_argument("--most", type=int, default=256, help="texts in a step of the peer")
     parser.add_argument("--compile-limit", type=float, default=240, help="seconds for the peer's compiled trial")
@@ -97,12 +101,16 @@ class _Bench:
         """Everything but the environment."""
         plain = self._at_best_batch({"stack": "trainer"})
         tuned = self._tuned()
-        first = self._ours(compiled=True)
-        started = {"first": first.ready()}
-        first.stop()
+        large = self.options.large_rows
+        started = {}
+        for name, rows in {"first": self.options.rows, "first_large": large}.items():
+            first = self._ours(compiled=True, rows=rows)
+            started[name] = first.ready()
+            first.stop()
         makers = {
             EAGER: lambda: self._ours(compiled=False),
             COMPILED: lambda: self._ours(compiled=True),
+            LARGE: lambda: self._ours(compiled=True, rows=large),
             PLAIN: lambda: self._start(plain),
             TUNED: lambda: self._start(tuned),
         }
@@ -137,12 +145,12 @@ class _Bench:
         medians = {name: statistics.median(values) for name, values in rates.items()}
         rate = statistics.median(products)
         ceiling = rate / (4 * started[PLAIN]["parameters"])
-        best = max(medians[EAGER], medians[COMPILED])
+        best = max(medians[name] for name in (EAGER, COMPILED, LARGE))
         seconds_per_step = last[EAGER]["seconds"] / last[EAGER]["steps"]
         return {
             "rounds": self.options.rounds,
             "tokens_in_a_round": self.options.tokens,
-            "rows_per_step": self.options.rows,
+            "rows_per_step": {EAGER: self.options.rows, COMPILED: self.options.rows, LARGE: self.options.large_rows},
             "tokens_per_second": medians,
             "all_tokens_per_second": rates,
             "matrix_product_gflops": rate / 1e9,
@@ -150,6 +158,7 @@ class _Bench:
             "ceiling_tokens_per_second": ceiling,
             "share_of_ceiling": {name: value / ceiling for name, value in medians.items()},
             "ratio_to": {name: best / medians[name] for name in (PLAIN, TUNED)},
+            "ratio_of_small_batches_to": {name: medians[COMPILED] / medians[name] for name in (PLAIN, TUNED)},
             "peak_rss_mib": {name: figures["peak_rss_mib"] for name, figures in last.items()},
             "peak_gpu_gib": {name: figures["peak_gpu_gib"] for name, figures in last.items()},
             "compile_seconds": {
@@ -204,13 +213,14 @@ class _Bench:
 
     def _warm(self, variant: Variant, limit: float | None = None) -> None:
         """The first steps are slower than those to come; compiled, the first of each of some widths."""
-        variant.ask(limit, tokens=self.options.search_tokens if variant.spec.get("compile") else 1)
+        variant.ask(limit, tokens=8 * self.options.search_tokens if variant.spec.get("compile") else 1)
 
     def _start(self, spec: Spec) -> Variant:
         return Variant(Path(__file__), {**self.common, **spec}, self.peers_cache if spec.get("compile") else None)
 
-    def _ours(self, compiled: bool) -> Variant:
+    def _ours(self, compiled: bool, rows: int | None = None) -> Variant:
         settings = {**self.common["settings"], "compile": compiled}
+        settings["batch_size"] = rows or settings["batch_size"]
         return Variant(Path(__file__), {"stack": "letterwise", **self.common, "settings": settings}, self.cache)
 
 

@@ -35,6 +35,10 @@ def training() -> str:
         f"{ratio:.1f} times the tokens a second of {name} ({_settings(measured['peers'][name])})"
         for name, ratio in measured["ratio_to"].items()
     )
+    small = " and ".join(
+        f"{ratio:.1f} times those of {name}" for name, ratio in measured["ratio_of_small_batches_to"].items()
+    )
+    rows_of = measured["rows_per_step"]
     compiling = measured["compile_seconds"]
     failed = [entry for entry in measured["tried"] if entry["problem"]]
     return "\n\n".join(
@@ -43,8 +47,10 @@ def training() -> str:
             "The same adapter on the same texts, in the steady state: tokens of texts, not padding "
             "(`benchmarks/training_speed.py`). The ceiling is what large matrix products alone would allow.",
             _table(("variant", "tokens/s", "of the ceiling", "peak memory"), rows),
-            f"letterwise trains {ratios}. Each peer has the best of {_batch_sizes(measured)} texts in a batch; the "
-            f"tuned one the best of {len(measured['tried'])} settings that were tried"
+            f"Large batches are of {max(rows_of.values())} packed rows, the others of {min(rows_of.values())}, as in "
+            f"the quick run. At its best letterwise trains {ratios}; with the quick run's batches {small}. Each peer "
+            f"has the best of {_batch_sizes(measured)} texts in a batch; the tuned one the best of "
+            f"{len(measured['tried'])} settings that were tried"
             + "".join(f", of which {_settings(entry['settings'])} failed or took too long" for entry in failed)
             + f". The ceiling is {measured['ceiling_tokens_per_second']:,.0f} tokens/s, from "
             f"{measured['matrix_product_gflops']:,.0f} GFLOP/s. Compiling takes {compiling['first']:,.0f} s at first "
@@ -124,8 +130,29 @@ def evaluation() -> str:
 
 
 def growth_of_data() -> str:
-    """The figure of building data; nothing where it is not drawn."""
-    return "\n\n".join(_figure("data_building", "Time and memory of building data by the number of texts"))
+    """Building data beside `datasets` alone, and the figure of it; nothing of what is not recorded."""
+    measured = _recorded("data_building")
+    figure = _figure("data_building", "Time and memory of building data by the number of texts")
+    if measured is None:
+        return "\n\n".join(figure)
+    texts = measured["target_texts"]
+    ours = next(row for row in measured["rows"] if row["texts"] == texts)
+    rows = [
+        (name, f"{costs['data_seconds']:.1f} s", f"{costs['peak_mib']:,.0f} MiB")
+        for name, costs in {"letterwise": ours, **measured["peers"]}.items()
+    ]
+    best = min(measured["peers"], key=lambda name: measured["peers"][name]["data_seconds"])
+    ratio = measured["peers"][best]["data_seconds"] / ours["data_seconds"]
+    return "\n\n".join(
+        [
+            f"{texts:,} texts, made of the same words and templates and put through the same checks, beside what one "
+            "writes with `datasets` alone: a table of drawn words, `map` to texts, `map` to check them.",
+            _table(("how", "data and audit", "peak memory"), rows),
+            f"The fastest of the others, {best}, takes {ratio:.1f} times as long. Medians of {measured['rounds']} "
+            f"rounds in turns. {_where(measured)}",
+            *figure,
+        ]
+    )
 
 
 def _figure(name: str, description: str) -> list[str]:

@@ -164,7 +164,7 @@ def products(spec: dict[str, Any]) -> None:
     first, second = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     turns = Turns()
     turns.answer()
-    while turns.order():
+    while turns.order() is not None:
         rates = []
         for _ in range(6):
             _synchronize(device)

@@ -15,6 +15,7 @@ from letterwise.data.audit import (
 )
 from letterwise.errors import LetterwiseError
 from letterwise.tasks.questions import count_question, position_question
+from letterwise.tasks.spelling import SPELLING_TEMPLATES, SpellingTemplate
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,14 @@ def test_each_impurity_is_seen(text: str, kind: str) -> None:
 )
 def test_words_that_only_contain_a_number_word_are_pure(text: str) -> None:
     assert impurities(text) == []
+
+
+@pytest.mark.parametrize("template", SPELLING_TEMPLATES, ids=lambda template: template.name)
+@pytest.mark.parametrize("word", ["what", "which", "somewhat", "how", "name", "letter", "long", "often", "question"])
+def test_no_word_turns_a_template_into_a_question(template: SpellingTemplate, word: str) -> None:
+    for surface in (word, f" {word}", f" {word.capitalize()}"):
+        text = template.render(surface, list(word)).text
+        assert row_impurities({"text": text, "surface": surface}) == [], text
 
 
 def test_the_impure_words_are_lower_case_letters() -> None:

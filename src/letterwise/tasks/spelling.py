@@ -118,7 +118,7 @@ SPELLING_TEMPLATES: tuple[SpellingTemplate, ...] = (
     _template("narrative_teacher", "narrative", "dots", "The teacher said {word} slowly: {letters}"),
     _template("narrative_asked", "narrative", "comma", "She asked how to spell {word}, and he said: {letters}."),
     _template("narrative_sign", "narrative", "space", "The painter put {word} on the sign: {letters}", "upper"),
-    _template("narrative_whisper", "narrative", "dash", "He whispered {word} letter by letter: {letters}"),
+    _template("narrative_whisper", "narrative", "dash", "He whispered {word} softly, letter by letter: {letters}"),
     _template("narrative_tiles", "narrative", "space", "The tiles {letters} lay on the table and read {word}", "upper"),
     _template("narrative_radio", "narrative", "comma", "Over the radio came {letters}, and they wrote down {word}"),
     _template("narrative_typed", "narrative", "space", "She typed {word}: {letters}"),
