@@ -31,7 +31,7 @@ WRITER, READER = "hf_writer", "hf_reader"
 LARGE = 10 * 1024 * 1024
 LARGE_KINDS = (".safetensors", ".parquet", ".png", ".bin", ".gguf")
 GIT_ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
-LICENSES = {"apache-2.0", "mit", "other", "unknown", "cc-by-sa-4.0", "cc-by-4.0", "gpl-3.0"}
+LICENSES = {"apache-2.0", "mit", "other", "unknown", "cc-by-sa-4.0", "cc-by-4.0", "gpl-3.0", "gemma"}
 
 
 @dataclass
