@@ -75,7 +75,8 @@ def main() -> None:
             merge_adapter(base, options.adapter, model)
         dtype = str(hardware.choose_dtype(hardware.choose_device())).removeprefix("torch.")
         adapter = str(options.adapter.resolve()) if options.adapter else None
-        common = {"base": str(base.folder), "model": str(model), "adapter": adapter}
+        # The name and not the folder: an adapter knows its base by it.
+        common = {"base": options.base_model, "model": str(model), "adapter": adapter}
         found = _Bench(options, items, common, parts).measure(dtype)
     adapter = options.adapter and str(options.adapter)
     write_json(options.output, {"environment": environment, "adapter": adapter, **found})
