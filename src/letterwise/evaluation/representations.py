@@ -40,7 +40,7 @@ def write_representations(
     """Run every token behind the prefix token and write what each place holds at the token itself.
 
     One file of float32 numbers for each place, so that not more than one place need be in memory: of 30 layers of
-    width 576, 30,000 tokens take 2 GB on disk.
+    width 576, 47,000 tokens take 3.4 GB on disk.
 
     Args:
         model: in evaluation mode.
