@@ -81,6 +81,12 @@ def test_ctranslate2_answers_as_the_model_does(tiny_base: BaseModel, tmp_path: P
     assert [answer.sequences_ids[0] for answer in answers] == [greedy(tiny_base, prompt) for prompt in PROMPTS]
 
 
+def test_ctranslate2_gets_no_gemma_that_it_would_answer_otherwise_for(tiny_gemma: Path, tmp_path: Path) -> None:
+    with pytest.raises(LetterwiseError, match="a gemma3_text model, with which CTranslate2 answers differently"):
+        export_ctranslate2(resolve_base(str(tiny_gemma)), tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
 @pytest.mark.parametrize("weights", ["f32", "f16", "q8_0"])
 def test_gguf_answers_as_the_model_does(merged: BaseModel, tmp_path: Path, weights: str) -> None:
     export_gguf(merged, tmp_path / "exported", weights)  # type: ignore[arg-type]

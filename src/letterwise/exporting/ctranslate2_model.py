@@ -28,8 +28,16 @@ def export_ctranslate2(model: BaseModel, folder: Path, quantization: Quantizatio
         quantization: number type of the weights; `float32` answers as the model itself does.
 
     Raises:
-        LetterwiseError: CTranslate2 does not know the architecture, or the folder cannot be written.
+        LetterwiseError: CTranslate2 does not know the architecture or answers differently with it, or the folder cannot
+            be written.
     """
+    architecture = str(read_json(model.folder / "config.json").get("model_type"))
+    if architecture.startswith("gemma3"):
+        # Seen with CTranslate2 4.8: a small Gemma 3 goes on with other tokens than in transformers.
+        raise LetterwiseError(
+            f"{model.id} is a {architecture} model, with which CTranslate2 answers differently; serve it with "
+            "`letterwise serve`."
+        )
     with atomic_path(folder) as temporary:
         try:
             with quiet():
