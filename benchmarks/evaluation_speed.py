@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--base-model", default="embedded")
     parser.add_argument("--adapter", type=Path, help="the peers get it merged; without one the base model is asked")
     parser.add_argument("--words", type=int, default=1000, help="that letterwise is asked about")
-    parser.add_argument("--sample", type=int, default=150, help="words of them that the peers are asked about, too")
+    parser.add_argument("--sample", type=int, default=1000, help="words of them that the peers are asked about, too")
     parser.add_argument("--exact-words", type=int, default=30, help="words for the comparison in float32")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--first-batch", type=int, default=32, help="that is tried for a peer")

@@ -20,14 +20,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from turns import Turns
 
 from letterwise import hardware
-from letterwise.adapters import load_adapter
+from letterwise.adapters import load_merged
 from letterwise.config import EvaluationConfig
 from letterwise.engines.transformers_engine import TransformersEngine
 from letterwise.engines.written_text import WrittenText
 from letterwise.evaluation.answering import ANSWER_TOKENS, spelling_token_limit
 from letterwise.evaluation.evaluate import EvaluationItems, evaluate_model
 from letterwise.exporting.lm_eval_tasks import export_lm_eval, task_name
-from letterwise.models import load_model, load_tokenizer, resolve_base
+from letterwise.models import load_tokenizer, resolve_base
 from letterwise.results import QUESTION_TYPES, TASKS
 from letterwise.tasks.questions import Question, direct_prompt, spell_first_prompt
 from letterwise.tasks.spelling import parse_spelling, spelling_prompt
@@ -164,9 +164,8 @@ def harness(spec: dict[str, Any]) -> Callable[[Sequence[str], Sequence[Question]
 
 def _our_model(spec: dict[str, Any]) -> tuple[Any, Any]:
     base = resolve_base(spec["base"])
-    model = load_model(base, hardware.choose_device(), getattr(torch, spec["dtype"]))
-    if spec["adapter"]:
-        model = load_adapter(model, Path(spec["adapter"]), base)
+    adapter = Path(spec["adapter"]) if spec["adapter"] else None
+    model = load_merged(base, adapter, hardware.choose_device(), getattr(torch, spec["dtype"]))
     return model, load_tokenizer(base)
 
 

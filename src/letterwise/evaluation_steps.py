@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from letterwise import hardware, processes
-from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter
+from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_merged
 from letterwise.analysis_results import RETENTION_FILE
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import StoredQuestions, load_data
@@ -34,7 +34,7 @@ from letterwise.evaluation.retention import compare_with_base, summarise_retenti
 from letterwise.evaluation.statistics import Bootstrap
 from letterwise.evaluation.tables import of_model
 from letterwise.files import fingerprint, sha256_file
-from letterwise.models import BaseModel, load_model
+from letterwise.models import BaseModel
 from letterwise.results import (
     OTHER_CONTROLS,
     POSITION_COUNT_PREDICTION_COLUMNS,
@@ -255,8 +255,7 @@ def load_for_inference(base: BaseModel, adapter: Path | None, sharded: bool = Fa
     device = hardware.choose_device()
 
     def load(held_on: torch.device | None = None) -> PreTrainedModel:
-        model = load_model(base, device, hardware.choose_dtype(device), held_on)
-        return (load_adapter(model, adapter, base) if adapter else model).requires_grad_(False)
+        return load_merged(base, adapter, device, hardware.choose_dtype(device), held_on).requires_grad_(False)
 
     return load_sharded(load, device) if sharded else load()
 

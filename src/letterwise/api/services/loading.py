@@ -11,17 +11,10 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware
-from letterwise.adapters import (
-    ADAPTER_BASE_FILE,
-    ADAPTER_WEIGHTS,
-    CALIBRATION_FILE,
-    check_adapter,
-    load_adapter,
-    merged_weights,
-)
+from letterwise.adapters import ADAPTER_BASE_FILE, ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_merged
 from letterwise.api.schemas import ModelName
 from letterwise.api.settings import ServiceSettings
 from letterwise.engines.engine import Engine
@@ -33,8 +26,6 @@ from letterwise.files import read_json, sha256_file
 from letterwise.models import (
     BaseModel,
     first_line,
-    in_dtype,
-    load_model,
     load_tokenizer,
     resolve_base,
 )
@@ -157,9 +148,9 @@ def load_served(settings: ServiceSettings, source: ModelSource) -> ServedModel:
             model = load_vllm(source.base, dtype, [source.adapter] if source.adapter else [])
             return VllmEngine(model, tokenizer, adapter)
         if kind == "openvino":
-            weights = _weights(source.base, adapter, device, torch.float32)
+            weights = load_merged(source.base, adapter, device, torch.float32)
             return OpenVinoEngine(weights, tokenizer, settings.max_batch_size)
-        return TransformersEngine(_weights(source.base, adapter, device, dtype), tokenizer, settings.max_batch_size)
+        return TransformersEngine(load_merged(source.base, adapter, device, dtype), tokenizer, settings.max_batch_size)
 
     engines: dict[ModelName, Engine] = {"finetuned": engine(source.adapter)}
     if settings.compare_base and source.adapter:
@@ -202,11 +193,3 @@ def _beside(source: ModelSource, name: str, kind: type[AnyResults]) -> AnyResult
     """A results file that lies beside the weights, if there is one."""
     path = source.folder / name if source.folder else None
     return read_results(path, kind) if path and path.is_file() else None
-
-
-def _weights(base: BaseModel, adapter: Path | None, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with its adapter merged: merged in float32, so that only the sum is rounded."""
-    if adapter is None:
-        return load_model(base, device, dtype)
-    merged = merged_weights(load_adapter(load_model(base, device, torch.float32), adapter, base))
-    return in_dtype(merged, dtype).eval()
