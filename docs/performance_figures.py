@@ -83,7 +83,11 @@ def _speeds(panel: Axes, measured: Any) -> None:
     panel.annotate(f"matrix products alone: {ceiling:,.0f}", (len(speeds) - 0.5, ceiling), xytext=(0, 2),
                    textcoords="offset points", ha="right", fontsize=SMALL)  # fmt: skip
     panel.set_ylim(0, 1.15 * max(ceiling, *speeds.values()))
-    names = [name.replace("letterwise, ", "ours,\n").replace("Trainer + peft, ", "Trainer,\n") for name in speeds]
+    short = {"letterwise, compiled, ": "ours,\n", "letterwise, ": "ours,\n", "Trainer + peft, ": "Trainer,\n"}
+    short |= {"large batches": "large\nbatches"}
+    names = list(speeds)
+    for long, few in short.items():
+        names = [name.replace(long, few) for name in names]
     panel.set_xticks(range(len(speeds)), [name.replace("they ", "they\n") for name in names], fontsize=SMALL - 1)
     panel.set_title("Training, tokens/s")
 

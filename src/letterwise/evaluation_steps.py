@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from letterwise import hardware, processes
-from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_merged
+from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE, check_adapter, load_adapter, load_merged
 from letterwise.analysis_results import RETENTION_FILE
 from letterwise.config import EvaluationConfig
 from letterwise.data.build import StoredQuestions, load_data
@@ -34,7 +34,7 @@ from letterwise.evaluation.retention import compare_with_base, summarise_retenti
 from letterwise.evaluation.statistics import Bootstrap
 from letterwise.evaluation.tables import of_model
 from letterwise.files import fingerprint, sha256_file
-from letterwise.models import BaseModel
+from letterwise.models import BaseModel, load_model
 from letterwise.results import (
     OTHER_CONTROLS,
     POSITION_COUNT_PREDICTION_COLUMNS,
@@ -163,7 +163,7 @@ def retention_step(run: Run) -> Step:
         with run.terminal.track("reading", len(adapters) * len(text.ids)) as advance:
             for role, adapter in adapters.items():
                 compared[role] = compare_with_base(
-                    load_for_inference(run.base, adapter),
+                    load_adapter(load_model(run.base, device, dtype), adapter, run.base),
                     text.ids,
                     lambda finished, role=role: advance(finished, role),  # type: ignore[misc]
                 )
