@@ -188,7 +188,7 @@ def load_merged(
 ) -> PreTrainedModel:
     """A model for inference, with its adapter, if there is one, merged: in float32, so that only the sum is rounded.
 
-    Beside its base an adapter takes a third of a forward pass on a processor.
+    Beside its base an adapter's many small products take time in every forward pass.
 
     Raises:
         LetterwiseError: the adapter is not there, belongs to another base, or is broken.

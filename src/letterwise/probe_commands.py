@@ -5,12 +5,9 @@ Wires, decides nothing.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from letterwise.report_commands import finished_run
+from letterwise.report_commands import ConfigOption, RunNameOption, finished_run
 
 
 def add_probe_commands(app: typer.Typer) -> None:
@@ -19,12 +16,8 @@ def add_probe_commands(app: typer.Typer) -> None:
 
 
 def probe(
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Experiment YAML of the run; not needed with --run-name.")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option("--run-name", help="The run: results/<run_name>, or in the configuration's folder.")
-    ] = None,
+    config: ConfigOption = None,
+    run_name: RunNameOption = None,
 ) -> None:
     """Find out where a trained run's models know which letters a token has: in the embedding, and in each layer.
 

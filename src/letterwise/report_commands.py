@@ -13,6 +13,13 @@ import typer
 from letterwise.config import ExperimentConfig, load_config, override
 from letterwise.errors import LetterwiseError
 
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Experiment YAML of the run; not needed with --run-name.")
+]
+RunNameOption = Annotated[
+    str | None, typer.Option("--run-name", help="The run: results/<run_name>, or in the configuration's folder.")
+]
+
 
 def add_report_commands(app: typer.Typer) -> None:
     """Add `retention` and `report` to the command line."""
@@ -21,12 +28,8 @@ def add_report_commands(app: typer.Typer) -> None:
 
 
 def retention(
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Experiment YAML of the run; not needed with --run-name.")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option("--run-name", help="The run: results/<run_name>, or in the configuration's folder.")
-    ] = None,
+    config: ConfigOption = None,
+    run_name: RunNameOption = None,
 ) -> None:
     """Measure what training left of the base model's English: perplexity, and how far its predictions moved.
 
@@ -50,12 +53,8 @@ def retention(
 
 
 def report(
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Experiment YAML of the run; not needed with --run-name.")
-    ] = None,
-    run_name: Annotated[
-        str | None, typer.Option("--run-name", help="The run: results/<run_name>, or in the configuration's folder.")
-    ] = None,
+    config: ConfigOption = None,
+    run_name: RunNameOption = None,
 ) -> None:
     """Write up a finished run: final_report.json, final_report.html and final_report.pdf in its folder.
 

@@ -28,7 +28,7 @@ class AdapterOptimizer:
     """AdamW in float32 over adapter weights of any number type, with linear warm-up and cosine decay to a tenth.
 
     All weights lie behind one another in a single master, for an adapter has hundreds of small ones, and on a processor
-    as many calls for each of AdamW's operations took a twentieth of a training step.
+    as many calls for each of AdamW's operations cost more than the numbers do.
     """
 
     def __init__(self, model: torch.nn.Module, config: TrainingConfig) -> None:
