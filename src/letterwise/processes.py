@@ -7,6 +7,7 @@ what the launcher says. One process alone is the main process and waits for nobo
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -35,8 +36,14 @@ def state() -> PartialState:
         os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     joined = PartialState(cpu=on_cpu, **({"timeout": LONGEST_WAIT} if launched else {}))
-    atexit.register(joined.destroy_process_group)  # else PyTorch warns that nobody did
+    atexit.register(_leave, joined)
     return joined
+
+
+def _leave(joined: PartialState) -> None:
+    """Leave the process group while Python is whole: a thread of gloo's that frees a tensor later ends the process."""
+    gc.collect()  # sharded models hold the group, and hang together in cycles
+    joined.destroy_process_group()
 
 
 def refuse_sharding_by_launcher() -> None:

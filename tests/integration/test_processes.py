@@ -77,27 +77,32 @@ from letterwise.evaluation_steps import load_for_inference
 from letterwise.models import load_tokenizer, resolve_base
 from letterwise.tasks.spelling import spelling_prompt
 
-base = resolve_base(sys.argv[1])
-whole = load_for_inference(base, None)
-parts = load_for_inference(base, None, sharded=True)
-assert all(isinstance(parameter, DTensor) for parameter in parts.parameters())
-held = sum(parameter.to_local().untyped_storage().nbytes() for parameter in parts.parameters())
-assert held < 0.52 * sum(parameter.nbytes for parameter in whole.parameters()), held
 
-tokenizer = load_tokenizer(base)
-engine, expected = (TransformersEngine(model, tokenizer, 2) for model in (parts, whole))
-assert isinstance(engine.runner, ShardedRunner)
-passes = []
-run = engine.runner._pass
-engine.runner._pass = lambda step: passes.append(step) or run(step)
-for words in ([], ["strawberry"], ["garden", "window", "butter", "mountain", "hospital"]):
-    mine = words if processes.is_main() else words[:1]
-    prompts = [spelling_prompt(word) for word in mine]
-    assert engine.generate(prompts, 6) == expected.generate(prompts, 6)
-    keep_pace(engine)
-    counts = processes.gathered([len(passes)])
-    assert counts[0] == counts[1]
-    processes.wait_for_everyone()
+def main() -> None:
+    base = resolve_base(sys.argv[1])
+    whole = load_for_inference(base, None)
+    parts = load_for_inference(base, None, sharded=True)
+    assert all(isinstance(parameter, DTensor) for parameter in parts.parameters())
+    held = sum(parameter.to_local().untyped_storage().nbytes() for parameter in parts.parameters())
+    assert held < 0.52 * sum(parameter.nbytes for parameter in whole.parameters()), held
+
+    tokenizer = load_tokenizer(base)
+    engine, expected = (TransformersEngine(model, tokenizer, 2) for model in (parts, whole))
+    assert isinstance(engine.runner, ShardedRunner)
+    passes = []
+    run = engine.runner._pass
+    engine.runner._pass = lambda step: passes.append(step) or run(step)
+    for words in ([], ["strawberry"], ["garden", "window", "butter", "mountain", "hospital"]):
+        mine = words if processes.is_main() else words[:1]
+        prompts = [spelling_prompt(word) for word in mine]
+        assert engine.generate(prompts, 6) == expected.generate(prompts, 6)
+        keep_pace(engine)
+        counts = processes.gathered([len(passes)])
+        assert counts[0] == counts[1]
+        processes.wait_for_everyone()
+
+
+main()  # leaves nothing behind that would hold the process group
 """
 
 
