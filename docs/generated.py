@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from letterwise.cli import app
 from letterwise.config import ExperimentConfig, load_config, read_settings
 from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
+from letterwise.reporting.templating import markdown_table
 from letterwise.results import (
     TRANSFER_FIGURES,
     DataAudit,
@@ -101,7 +102,7 @@ def audit_table(folder: Path) -> str:
     rows.append(("`single_token_held_out_words`", f"{audit.single_token_held_out_words:,}"))
     rows.append(("`template_shares`, lowest to highest", f"{min(shares):.2%} to {max(shares):.2%}"))
     rows.append(("`passed`", str(audit.passed).lower()))
-    return _table(("data_audit.json", f"run `{folder.name}`"), rows)
+    return markdown_table(("data_audit.json", f"run `{folder.name}`"), rows)
 
 
 @_of_recorded_run
@@ -130,7 +131,7 @@ def training_progress(folder: Path) -> str:
         shares = [NOTHING if value is None else share_text(value) for value in values]
         rows.append((str(entry.step), f"{entry.tokens:,}", *shares))
     figure = _figure(folder, "learning_curves.png", "Spelling, count and position accuracy over the training steps")
-    return f"{_table(header, rows)}\n\n{figure}"
+    return f"{markdown_table(header, rows)}\n\n{figure}"
 
 
 @_of_recorded_run
@@ -149,7 +150,7 @@ def transfer_table(folder: Path) -> str:
         for key, estimate in getattr(transfer, figure).items()
     ]
     rows.append(_estimate_row("generalization", "spelling", transfer.generalization))
-    return _table(("figure", "of", "value and 95% interval", "n"), rows)
+    return markdown_table(("figure", "of", "value and 95% interval", "n"), rows)
 
 
 def help_texts() -> str:
@@ -198,7 +199,7 @@ def sweep_metrics() -> str:
 
 def fixed_settings() -> str:
     """What may not vary, and why."""
-    return _table(("setting", "why it may not vary"), [(f"`{path}`", why) for path, why in FIXED.items()])
+    return markdown_table(("setting", "why it may not vary"), [(f"`{path}`", why) for path, why in FIXED.items()])
 
 
 def study_sweeps() -> str:
@@ -214,7 +215,7 @@ def study_sweeps() -> str:
                 for trial in (vary(sweep.experiment, overrides).training for overrides in sweep.variants.values())
             ) * len(sweep.seeds)
             rows.append((link, comment, ", ".join(f"`{name}`" for name in sweep.variants), f"{tokens / 1e6:.1f} M"))
-    return _table(("sweep", "asks", "variants", "training tokens"), rows)
+    return markdown_table(("sweep", "asks", "variants", "training tokens"), rows)
 
 
 def shipped_sweep() -> str:
@@ -234,7 +235,7 @@ def ready_configurations() -> str:
     for path in experiments():
         comment = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         rows.append((f"[`configs/{path.name}`](../configs/{path.name})", f"`{load_config(path).run_name}`", comment))
-    return _table(("file", "run_name", "for"), rows)
+    return markdown_table(("file", "run_name", "for"), rows)
 
 
 def template_table() -> str:
@@ -252,7 +253,7 @@ def template_table() -> str:
             *(upper, len(chosen)),
         ]
         rows.append((tone or "all", *map(str, numbers)))
-    return _table(("tone", "word first", "spelling first", *SEPARATORS, "capitals", "templates"), rows)
+    return markdown_table(("tone", "word first", "spelling first", *SEPARATORS, "capitals", "templates"), rows)
 
 
 def rendered_templates() -> str:
@@ -268,7 +269,7 @@ def rendered_templates() -> str:
 def exercise_table() -> str:
     """Every spelling exercise with its level of purity and why it is spelling."""
     rows = [(f"`{each.name}`", each.purity, each.argument) for each in EXERCISES.values()]
-    return _table(("exercise", "purity", "why it is spelling"), rows)
+    return markdown_table(("exercise", "purity", "why it is spelling"), rows)
 
 
 def rendered_exercises() -> str:
@@ -326,7 +327,7 @@ def parsed_answers() -> str:
         for text in written:
             answer = question.parse(text)
             rows.append((question.question_type, text, "no answer" if answer is None else f"`{answer}`"))
-    return _table(("question", "text", "read as"), rows)
+    return markdown_table(("question", "text", "read as"), rows)
 
 
 def _figure(folder: Path, name: str, description: str) -> str:
@@ -367,7 +368,7 @@ def _settings_table(properties: dict[str, dict[str, Any]]) -> str:
         )
         for key, value in properties.items()
     ]
-    return _table(("setting", "default", "allowed", "meaning"), rows)
+    return markdown_table(("setting", "default", "allowed", "meaning"), rows)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
@@ -400,11 +401,6 @@ def _yaml(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return str(value)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _code(text: str) -> str:

@@ -7,7 +7,7 @@ asks no model.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import SecretStr
@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from letterwise.api.app import create_app
 from letterwise.api.examples import recording
 from letterwise.api.settings import ServiceSettings
+from letterwise.reporting.templating import markdown_table
 
 LINE = 100
 """Characters of a line of JSON, where a value can be broken."""
@@ -29,7 +30,7 @@ def routes() -> str:
         for path, operations in sorted(paths.items())
         for method, operation in operations.items()
     ]
-    return _table(("route", "what it does"), rows)
+    return markdown_table(("route", "what it does"), rows)
 
 
 def statuses() -> str:
@@ -40,7 +41,7 @@ def statuses() -> str:
             for status, response in operation["responses"].items():
                 answers.setdefault(status, response["description"])
     rows = [(status, answers[status]) for status in sorted(answers) if status != "200"]
-    return _table(("status", "when"), rows)
+    return markdown_table(("status", "when"), rows)
 
 
 def recorded_on() -> str:
@@ -94,7 +95,7 @@ def settings() -> str:
         (f"`{name.upper()}`", _default(field), _allowed(field), " ".join((field.description or "").split()))
         for name, field in ServiceSettings.model_fields.items()
     ]
-    return _table(("variable", "default", "allowed", "meaning"), rows)
+    return markdown_table(("variable", "default", "allowed", "meaning"), rows)
 
 
 def _defaults() -> ServiceSettings:
@@ -126,8 +127,3 @@ def _allowed(field: FieldInfo) -> str:
         if getattr(rule, name, None) is not None
     ]
     return " and ".join(bounds) or "text"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from prometheus_client import Metric
 from letterwise.api.utils.figures import Figures
 from letterwise.api.utils.observability import ServiceMetrics
 from letterwise.files import read_json
+from letterwise.reporting.templating import markdown_table
 
 ROOT = Path(__file__).parents[1]
 SPEED = ROOT / "benchmarks" / "results" / "serve.json"
@@ -54,7 +55,7 @@ def sizing(price_per_core_hour: float) -> str:
         rows.append((what, f"{of_core:,.1f}", *needed, f"{cost:,.2f}"))
     header = ("what", "requests a second and core", *(f"cores for {load:,}/s" for load in LOADS), "$ for a million")
     return (
-        f"{_table(header, rows)}\n\nMeasured on {measured['date']} on {cores} cores of "
+        f"{markdown_table(header, rows)}\n\nMeasured on {measured['date']} on {cores} cores of "
         f"{measured['environment']['cpu']}. Cores are planned with {UTILISATION:.0%} of the measured speed, which the "
         f"autoscaler aims at, and one request is one answer. Assumed price: {price_per_core_hour:g} dollars for a core "
         "and hour, memory included; it is the argument of `sizing` in this document's source."
@@ -68,7 +69,7 @@ def metrics() -> str:
     families = sorted(observed.registry.collect(), key=lambda family: family.name)
     own = [family for family in families if family.name.startswith("letterwise_")]
     rows = [(f"`{_full_name(family)}`", family.type, " ".join(family.documentation.split())) for family in own]
-    return _table(("metric", "type", "meaning"), rows)
+    return markdown_table(("metric", "type", "meaning"), rows)
 
 
 def _full_name(family: Metric) -> str:
@@ -83,7 +84,7 @@ def alerts() -> str:
         task = "spelling, position_count" if "{{" in labels["task"] else labels["task"]
         link = f"[{name}](#{name.lower()})"
         rows.append((link, labels["severity"], task, rule["for"], _plain(rule["annotations"]["description"])))
-    return _table(("alert", "severity", "task", "after", "when"), rows)
+    return markdown_table(("alert", "severity", "task", "after", "when"), rows)
 
 
 def alert_times() -> str:
@@ -92,18 +93,18 @@ def alert_times() -> str:
         return "The times have not been recorded yet."
     measured = read_json(ALERT_TIMES)
     rows, environment, hurry = measured["rows"], measured["environment"], measured["hurry"]
-    table = []
+    shown = []
     for row in rows:
         task = f" ({row['task']})" if row["task"] else ""
         over = "–" if row["over_after_seconds"] is None else f"{row['over_after_seconds']:.1f} s"
         told = f"{row['told_after_seconds']:.1f} s"
-        table.append((row["fault"], f"{row['alert']}{task}", ", ".join(row["receivers"]), told, over))
+        shown.append((row["fault"], f"{row['alert']}{task}", ", ".join(row["receivers"]), told, over))
     provoked, all_of_them = {row["alert"] for row in rows}, [rule["alert"] for rule in _alert_rules()]
     left = [name for name in all_of_them if name not in provoked]
     header = ("what was broken", "alert", "told", "after", "all-clear")
     where = f"{environment['cores']} cores of {environment['cpu']}"
     return (
-        f"{_table(header, table)}\n\nMeasured on {environment['created'][:10]} on {where}, with a look every "
+        f"{markdown_table(header, shown)}\n\nMeasured on {environment['created'][:10]} on {where}, with a look every "
         f"{hurry['look_seconds']} s, {hurry['for_seconds']} s for each rule's waiting time, {hurry['range_seconds']} s "
         "for the minutes and hours that rates and averages are taken over, and "
         f"{hurry['offset_seconds']} s for a day. In production the rules wait longer, so each alert comes later by the "
@@ -136,10 +137,5 @@ def dashboards() -> str:
         rows = [(panel["title"], panel["description"]) for panel in dashboard["panels"]]
         picture = f"![The dashboard {dashboard['title']} with all its panels](dashboards/{path.stem}.png)"
         lines += [f"### {dashboard['title']}", "", dashboard["description"], "", picture, ""]
-        lines += [_table(("panel", "shows"), rows), ""]
+        lines += [markdown_table(("panel", "shows"), rows), ""]
     return "\n".join(lines).rstrip()
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

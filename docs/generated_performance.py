@@ -5,11 +5,11 @@ Called from cog blocks and run by `make docs`. Knows the files in benchmarks/res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from letterwise.files import read_json
+from letterwise.reporting.templating import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 NOT_MEASURED = "This has not been recorded yet."
@@ -37,7 +37,9 @@ def engines() -> str:
         )
         for row in measured["rows"]
     ]
-    return f"{_table(header, rows)}\n\n{_where(measured)} Medians of {measured['turns']} turns; a batch is of 32."
+    return (
+        f"{markdown_table(header, rows)}\n\n{_where(measured)} Medians of {measured['turns']} turns; a batch is of 32."
+    )
 
 
 def service() -> str:
@@ -65,7 +67,7 @@ def service() -> str:
         for row in measured["ratios_to_plain_stack"]
     )
     return (
-        f"{ratios}\n\n{_table(header, rows)}\n\n{_where(measured)} Medians of {measured['turns']} turns of "
+        f"{ratios}\n\n{markdown_table(header, rows)}\n\n{_where(measured)} Medians of {measured['turns']} turns of "
         f"{measured['seconds']:g} s each."
     )
 
@@ -91,7 +93,7 @@ def overload() -> str:
             )
         )
     return (
-        f"{_table(header, rows)}\n\nThe p95 of the accepted requests in the overload is "
+        f"{markdown_table(header, rows)}\n\nThe p95 of the accepted requests in the overload is "
         f"{measured['p95_ratio_to_unloaded']} times that of one user with pauses, and "
         f"{measured['p95_ratio_to_capacity']} times that of 32 users who fill the service. {_where(measured)}"
     )
@@ -142,7 +144,7 @@ def spell_check() -> str:
         )
         for name, figures in measured["variants"].items()
     ]
-    return f"{_table(header, rows)}\n\n{_where(measured)} Brackets: 95% Wilson intervals."
+    return f"{markdown_table(header, rows)}\n\n{_where(measured)} Brackets: 95% Wilson intervals."
 
 
 def evaluation_memory() -> str:
@@ -162,7 +164,8 @@ def evaluation_memory() -> str:
         for row in measured["rows"]
     ]
     return (
-        f"{_table(header, rows)}\n\nOf this, {measured['rows'][0]['peak_mib_before']:,.0f} MiB are the libraries. "
+        f"{markdown_table(header, rows)}\n\n"
+        f"Of this, {measured['rows'][0]['peak_mib_before']:,.0f} MiB are the libraries. "
         f"A row more takes {measured['bytes_per_row_asking']:,.0f} bytes while asking, "
         f"{measured['bytes_per_row_in_all']:,.0f} in all, and {measured['microseconds_per_row']:,.0f} µs. "
         f"{_where(measured)}"
@@ -186,7 +189,7 @@ def data_building() -> str:
     ]
     slope = 1000 * measured["seconds_per_thousand_texts"]
     return (
-        f"{_table(header, rows)}\n\nEach with {measured['held_out_words']:,} held-out words and "
+        f"{markdown_table(header, rows)}\n\nEach with {measured['held_out_words']:,} held-out words and "
         f"{measured['questions']:,} questions. 30,000 texts take {measured['target_seconds']:.1f} s, words included. "
         f"A straight line, {measured['seconds_without_texts']:.1f} s and {slope:.0f} ms for each thousand texts, "
         f"is off by {measured['largest_deviation_from_the_line']:.0%} at most. "
@@ -217,7 +220,7 @@ def harness_agreement() -> str:
     if measured["adapter"]:
         what = f"{what}, merged with the adapter {measured['adapter']}"
     header = ("task", "questions", "our evaluation", f"harness {measured['lm_eval']}", "answers that differ")
-    return f"{_table(header, rows)}\n\n{differing} Asked was {what}, in float32. {_where(measured)}\n"
+    return f"{markdown_table(header, rows)}\n\n{differing} Asked was {what}, in float32. {_where(measured)}\n"
 
 
 def _where(measured: Any) -> str:
@@ -233,8 +236,3 @@ def _ms(value: float | None) -> str:
 def _share(figure: Any) -> str:
     low, high = figure["interval"]
     return f"{figure['value']:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,11 +6,11 @@ measures nothing. What is not recorded is not mentioned.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from letterwise.files import read_json
+from letterwise.reporting.templating import markdown_table
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 FIGURES = Path(__file__).parent / "figures"
@@ -46,7 +46,7 @@ def training() -> str:
             "## Training",
             "The same adapter on the same texts, in the steady state: tokens of texts, not padding "
             "(`benchmarks/training_speed.py`). The ceiling is what large matrix products alone would allow.",
-            _table(("variant", "tokens/s", "of the ceiling", "peak memory"), rows),
+            markdown_table(("variant", "tokens/s", "of the ceiling", "peak memory"), rows),
             f"Large batches are of {max(rows_of.values())} packed rows, the others of {min(rows_of.values())}, as in "
             f"the quick run. At its best letterwise trains {ratios}; with the quick run's batches {small}. Each peer "
             f"has the best of {_batch_sizes(measured)} texts in a batch; the tuned one the best of "
@@ -80,7 +80,7 @@ def quick_run() -> str:
             f"The training of `configs/quick.yaml`, {measured['steps']:,} steps and {measured['tokens']:,} tokens, "
             "with starting, loading, making texts into tokens and compiling, without evaluations "
             "(`benchmarks/quick_run.py`). The peer reads as many tokens with the settings above.",
-            _table(("variant", "time", "peak memory"), rows),
+            markdown_table(("variant", "time", "peak memory"), rows),
             f"It is done by {ratios}. {said} {_where(measured)}",
         ]
     )
@@ -120,7 +120,7 @@ def evaluation() -> str:
             "## Evaluation",
             f"Spellings, counts and positions in three answer modes, of {measured['sample_words']:,} words "
             "(`benchmarks/evaluation_speed.py`). The loop only writes; letterwise also scores all valid answers.",
-            _table(("what", "answers", "letterwise", "peer", "the peer's", "ratio"), rows),
+            markdown_table(("what", "answers", "letterwise", "peer", "the peer's", "ratio"), rows),
             f"All {whole['words']:,} words, {whole['answers']:,} answers, take letterwise {whole['seconds']:,.0f} s. "
             f"Its answers are those of the loop on {agreement}, and those of the harness on {alike['equal']:,} of "
             f"{alike['n']:,}. {_where(measured)}",
@@ -147,7 +147,7 @@ def growth_of_data() -> str:
         [
             f"{texts:,} texts, made of the same words and templates and put through the same checks, beside what one "
             "writes with `datasets` alone: a table of drawn words, `map` to texts, `map` to check them.",
-            _table(("how", "data and audit", "peak memory"), rows),
+            markdown_table(("how", "data and audit", "peak memory"), rows),
             f"The fastest of the others, {best}, takes {ratio:.1f} times as long. Medians of {measured['rounds']} "
             f"rounds in turns. {_where(measured)}",
             *figure,
@@ -185,8 +185,3 @@ def _where(measured: Any) -> str:
     environment = measured["environment"]
     date = environment["created"][:10]
     return f"Measured on {date} on {environment['cores']} cores of {environment['cpu']}."
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

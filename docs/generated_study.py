@@ -6,10 +6,10 @@ that it is not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from letterwise.evaluation.statistics import wilson_interval
+from letterwise.reporting.templating import markdown_table
 from letterwise.results import read_results
 from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, TrialResult
@@ -52,7 +52,7 @@ def _section(name: str) -> str:
         f"Trained on {' and '.join(cpus)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         *([f"Not finished: {', '.join(left)}."] if left else []),
     ]
-    return "\n\n".join([heading, _table(header, rows), " ".join(notes)])
+    return "\n\n".join([heading, markdown_table(header, rows), " ".join(notes)])
 
 
 def _untrained(seed: SeedResult) -> tuple[str, ...]:
@@ -95,8 +95,3 @@ def _share(value: float | None, n: int | None) -> str:
         return "–"
     low, high = wilson_interval(round(value * n), n)
     return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
