@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config, read_settings
+from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config, override, read_settings
 from letterwise.errors import LetterwiseError
 
 CONFIGS = [
@@ -42,6 +42,17 @@ def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Pat
     assert (own.seed, own.training_seed) == (3, 0)
 
 
+def test_a_further_seed_varies_the_training_alone(tmp_path: Path) -> None:
+    config = load(tmp_path, "run_name: x\nseed: 3\nfurther_seeds: [4, 0]\ntraining: {max_steps: 7}\n")
+    again = config.with_seed(4)
+    assert (again.run_name, again.seed, again.training_seed, again.further_seeds) == ("x-seed-4", 3, 4, [])
+    assert again.training == TrainingConfig(max_steps=7, seed=4)
+    assert again.words == config.words
+    assert again.data == config.data
+    with pytest.raises(LetterwiseError, match=r"^further_seeds must differ from each other"):
+        override(config, {"seed": 0})
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -57,6 +68,9 @@ def test_a_training_has_the_experiments_seed_unless_it_has_its_own(tmp_path: Pat
             "run_name: x\nevaluation: {engine: openvino}",
             "'evaluation.engine': input should be 'transformers' or 'vllm'",
         ),
+        ("run_name: x\nfurther_seeds: [0]", "further_seeds must differ"),
+        ("run_name: x\nfurther_seeds: [1, 1]", "further_seeds must differ"),
+        (f"run_name: {'x' * 75}\nfurther_seeds: [1]", "run_name with '-seed-' and each of further_seeds may have 80"),
         ("run_name: x\nevaluation: {modes: []}", "'evaluation.modes': list should have at least 1 item"),
         ("run_name: x\nevaluation: {modes: [guess]}", "'evaluation.modes.0': input should be 'direct', 'spell_first'"),
         ("run_name: x\ndata: {exercises: {}}", "'data.exercises': dictionary should have at least 1 item"),

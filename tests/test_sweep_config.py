@@ -71,7 +71,9 @@ def test_an_experiment_is_given_in_place_or_as_the_path_of_a_file_beside(tmp_pat
 
 def test_a_trial_is_the_experiment_with_its_settings_seed_and_folders(tmp_path: Path) -> None:
     study = {"name": "night", "trials": 2, "seeds_per_trial": 2}
-    sweep = load_sweep(write(tmp_path, study=study, experiment={"seed": 5, "tracking": {"wandb": True}}))
+    sweep = load_sweep(
+        write(tmp_path, study=study, experiment={"seed": 5, "further_seeds": [6], "tracking": {"wandb": True}})
+    )
     assert sweep.seeds == [5, 6]
     trial = sweep.trial_config("trial-001", {RATE: 0.003}, 6)
     assert trial.training.learning_rate == 0.003

@@ -253,15 +253,19 @@ def run(
     """Do everything: words, data, training, control, evaluation, transfer, report; then print the result.
 
     Writes results/<run_name>/ and checkpoints/<run_name>/. Steps whose inputs did not change are skipped, and an
-    interrupted one goes on where it stopped.
+    interrupted one goes on where it stopped. With further_seeds in the configuration, everything is done once more for
+    each of them, in a run of its own.
     """
     run_ = _open(config, base_model, seed, run_name)
     from letterwise.pipeline import run_all
+    from letterwise.reporting.over_seeds import read_seeds
     from letterwise.reporting.summary import conclusion
-    from letterwise.reporting.terminal_tables import print_results
+    from letterwise.reporting.terminal_tables import print_results, seed_table
 
     results, transfer_results = run_all(run_)
     print_results(run_.terminal, results)
+    if run_.config.further_seeds:
+        run_.terminal.console.print(seed_table(read_seeds(run_.folder, run_.config)))
     run_.terminal.say(conclusion(results, transfer_results))
     run_.terminal.say(f"Everything is in {run_.folder}")
 

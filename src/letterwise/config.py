@@ -21,7 +21,8 @@ ANSWER_MODES: tuple[AnswerMode, ...] = ("direct", "spell_first", "computed")
 ControlName = Literal["shuffled", "format_only", "random_label", "ceiling"]
 """Adapters trained beside the tuned one, for comparison."""
 
-RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+RUN_NAME_LENGTH = 80
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=RUN_NAME_LENGTH)]
 
 
 class LoraSection(Section):
@@ -151,6 +152,9 @@ class ExperimentConfig(Section):
     """Commit, tag or branch of a Hub model; null: its default branch, pinned in environment.json."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of words, data, training and bootstrap."""
+    further_seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field([])
+    """Seeds of the training with which `letterwise run` does everything once more, on the same words and data; each in
+    a run of its own, <run_name>-seed-<seed>."""
     results_folder: Path = Path("results")
     """Where run folders are made."""
     checkpoints_folder: Path = Path("checkpoints")
@@ -161,6 +165,14 @@ class ExperimentConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _each_seed_once(self) -> ExperimentConfig:
+        if len({self.training_seed, *self.further_seeds}) <= len(self.further_seeds):
+            raise ValueError("further_seeds must differ from each other and from the seed of the training")
+        if any(len(self.with_seed(seed).run_name) > RUN_NAME_LENGTH for seed in self.further_seeds):
+            raise ValueError(f"run_name with '-seed-' and each of further_seeds may have {RUN_NAME_LENGTH} characters")
+        return self
 
     @model_validator(mode="after")
     def _whole_modules_supported(self) -> ExperimentConfig:
@@ -204,6 +216,12 @@ class ExperimentConfig(Section):
         """Seed of the training alone; words and data have that of the experiment."""
         return self.seed if self.training.seed is None else self.training.seed
 
+    def with_seed(self, seed: int) -> ExperimentConfig:
+        """The same experiment with another seed of the training alone, as a run of its own."""
+        training = self.training.model_copy(update={"seed": seed})
+        name = f"{self.run_name}-seed-{seed}"
+        return self.model_copy(update={"run_name": name, "training": training, "further_seeds": []})
+
 
 def load_config(path: Path) -> ExperimentConfig:
     """Read and check an experiment's YAML file.
@@ -246,6 +264,8 @@ def override(config: ExperimentConfig, values: Mapping[str, object]) -> Experime
         return ExperimentConfig.model_validate({**config.model_dump(), **values})
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # what is wrong is how two settings go together
+            raise LetterwiseError(f"{describe_error(error)}.") from error
         option = str(first["loc"][-1]).replace("_", "-")
         raise LetterwiseError(f"--{option}: {first['msg']} (got {first['input']!r}).") from error
 

@@ -14,6 +14,7 @@ from peft import PeftModel
 from letterwise import hardware, processes
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE
+from letterwise.config import dump_config
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
@@ -204,13 +205,18 @@ def report_step(run: Run) -> Step:
 
     read = [*RECORD_FILES, *FURTHER_FILES, PUBLICATION_FILE, PROBES_FILE, *FIGURES.values()]
     beside = [adapter / CALIBRATION_FILE, adapter / ADAPTER_WEIGHTS]
-    inputs = [checksums_of(run.folder, [run.folder / name for name in read]), checksums_of(adapter, beside)]
+    others = [run.folder.parent / run.config.with_seed(seed).run_name for seed in run.config.further_seeds]
+    seeds = [checksums_of(other, [other / "evaluation_results.json", other / "data_audit.json"]) for other in others]
+    inputs = [checksums_of(run.folder, [run.folder / name for name in read]), checksums_of(adapter, beside), seeds]
     outputs = [run.folder / name for name in REPORT_FILES]
     return Step("report", inputs, outputs, work, measures=False)
 
 
 def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
-    """All steps in order, skipping what is up to date; returns what the run came to."""
+    """All steps in order, skipping what is up to date; returns what the run came to.
+
+    Further seeds come before the report, which shows them.
+    """
     run.execute(words_step(run))
     run.execute(data_step(run))
     run.execute(train_step(run, "finetuned"))
@@ -219,6 +225,14 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))
+    if run.config.further_seeds and processes.is_main():
+        # Every step is that of this configuration, even where one was up to date before it named these seeds.
+        write_text(run.folder / "config.yaml", dump_config(run.config))
+    for seed in run.config.further_seeds:
+        other = Run(run.config.with_seed(seed), run.terminal)
+        other.base = run.base  # found once: its weights are checksummed
+        run.terminal.say(f"Once more with training seed {seed}, in {other.folder}:")
+        run_all(other)
     run.execute(report_step(run))
     return (
         read_results(run.folder / "evaluation_results.json", EvaluationResults),

@@ -34,6 +34,7 @@ FIXED = {
     "checkpoints_folder": "all trials of a study lie together",
     "revision": "name another base_model instead",
     "seed": "trials are repeated by study.seeds_per_trial, on the same words and data",
+    "further_seeds": "trials are repeated by study.seeds_per_trial",
     "training.controls": "study.control says whether trials have a control",
     "training.seed": "trials are repeated by study.seeds_per_trial",
     **dict.fromkeys(
@@ -183,6 +184,7 @@ class SweepConfig(Section):
                 "results_folder": self.folder / "trials",
                 "checkpoints_folder": self.experiment.checkpoints_folder / self.study.name,
                 "training.seed": seed,
+                "further_seeds": [],
                 "tracking.group": tracking.group or self.study.name,
             },
         )

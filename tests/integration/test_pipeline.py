@@ -35,6 +35,7 @@ from letterwise.results import (
 Letterwise = Callable[..., int]
 WriteConfig = Callable[..., Path]
 
+FOLDERS = {"results_folder": "results", "checkpoints_folder": "checkpoints"}
 STEPS = ("words", "data", "train-finetuned", "train-control", "calibrate", "evaluate", "transfer", "report")
 ROOT = Path(__file__).parents[2]
 SHIPPED = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if "study" not in read_settings(path)]
@@ -126,6 +127,40 @@ def test_a_run_with_every_exercise_and_control(
     capsys.readouterr()
     assert letterwise("run", "--config", str(config)) == 0
     assert "train-ceiling: up to date" in capsys.readouterr().out
+
+
+def test_further_seeds_train_anew_on_the_same_words_and_data(
+    finished: Path, tmp_path: Path, letterwise: Letterwise, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("results", "checkpoints"):
+        shutil.copytree(finished / name, tmp_path / name)
+    settings = yaml.safe_load((finished / "experiment.yaml").read_text(encoding="utf-8"))
+    settings |= {name: str(tmp_path / folder) for name, folder in FOLDERS.items()} | {"further_seeds": [7]}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert letterwise("run", "--config", str(tmp_path / "experiment.yaml")) == 0
+
+    said = capsys.readouterr().out
+    assert said.index("train-finetuned: up to date") < said.index("Once more with training seed 7")
+    assert "Over seeds of the training" in said
+    first, again = (tmp_path / "results" / name for name in ("tiny", "tiny-seed-7"))
+    audits = [read_results(run / "data_audit.json", DataAudit) for run in (first, again)]
+    assert audits[0] == audits[1]
+    results = [read_results(run / "evaluation_results.json", EvaluationResults) for run in (first, again)]
+    assert results[0].base_model == results[1].base_model
+    for role in ("finetuned", "control"):
+        one, other = (each.model(role) for each in results)
+        assert one
+        assert other
+        assert one.revision != other.revision
+    assert read_results(again / "environment.json", Environment).seeds["training"] == 7
+    page = (first / "final_report.html").read_text(encoding="utf-8")
+    assert "Over seeds" in page
+    assert "2 trainings (seeds 1, 7)" in page
+    assert "Over seeds" not in (again / "final_report.html").read_text(encoding="utf-8")
+
+    (again / "evaluation_results.json").unlink()
+    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
+    assert "Over seeds" not in (first / "final_report.html").read_text(encoding="utf-8")
 
 
 def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(

@@ -29,6 +29,7 @@ from letterwise.reporting.report_opening import data_section, method_section, su
 from letterwise.reporting.report_probes import probes_section
 from letterwise.reporting.report_record import RunRecord, configuration, read_record
 from letterwise.reporting.report_retention import retention_section
+from letterwise.reporting.report_seeds import seeds_section
 from letterwise.results import write_results
 
 REPORT_FILES = ("final_report.json", "final_report.html", "final_report.pdf")
@@ -114,6 +115,7 @@ def make_document(record: RunRecord, report: FinalReport) -> Document:
             data_section(record),
             training_section(record),
             results_section(record),
+            *([seeds_section(record.seeds)] if len(record.seeds) > 1 else []),
             comparison_section(record, judged.made_worse),
             transfer_section(record),
             *([probes_section(record.probes, record.figures.get("probes"))] if record.probes else []),

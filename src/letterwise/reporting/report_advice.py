@@ -63,9 +63,12 @@ def recommendations(record: RunRecord) -> list[Recommendation]:
 
 def _of_design(record: RunRecord) -> Iterator[str]:
     results = record.results
+    seeds = ", ".join(map(str, record.seeds))
+    number = len(record.seeds)
+    trainings = f"One training (seed {seeds})" if number == 1 else f"{number} trainings (seeds {seeds})"
     yield (
-        f"One training with one seed ({record.config.seed}) of one base model ({results.base_model.id}). The intervals "
-        "cover the choice of words and questions, not of seeds."
+        f"{trainings} of one base model ({results.base_model.id}). The intervals cover the choice of words and "
+        "questions, not of seeds."
     )
     tests = sum(entry.p_value is not None for entries in results.significance.values() for entry in entries)
     if tests > 1:

@@ -18,6 +18,7 @@ from letterwise.errors import LetterwiseError
 from letterwise.files import sha256_file
 from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE, ProbeResults
 from letterwise.publication import Publication, read_publication
+from letterwise.reporting.over_seeds import read_seeds
 from letterwise.reporting.summary import find_difference
 from letterwise.results import (
     MODEL_ROLES,
@@ -91,6 +92,8 @@ class RunRecord:
     audit: DataAudit
     log: list[TrainingLogEntry]
     results: EvaluationResults
+    seeds: dict[int, EvaluationResults]
+    """Seed of the training → what it came to: this run first, then the runs of its further seeds."""
     transfer: TransferResults
     predictions: dict[str, pd.DataFrame]
     item_analysis: ItemAnalysis | None
@@ -157,13 +160,15 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
     weights = adapter / "adapter_model.safetensors" if adapter else None
     items = folder / ITEM_ANALYSIS_FILE
     further = [name for name in FURTHER_FILES if (folder / name).is_file()]
+    config = load_config(folder / "config.yaml")
     return RunRecord(
         folder=folder,
-        config=load_config(folder / "config.yaml"),
+        config=config,
         environment=read_results(folder / "environment.json", Environment),
         audit=read_results(folder / "data_audit.json", DataAudit),
         log=read_training_log(folder / "training_log.jsonl"),
         results=results,
+        seeds=read_seeds(folder, config),
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         item_analysis=read_results(items, ItemAnalysis) if items.is_file() else None,

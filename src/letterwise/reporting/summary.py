@@ -166,6 +166,19 @@ def difference_text(difference: Difference) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def find_estimate(results: EvaluationResults, metric: str, mode: AnswerMode | None, role: ModelRole) -> Estimate | None:
+    """A metric of one model; None where it was not measured. The headline figures of a model are of mode `direct`."""
+    source = results.model(role) if mode in (None, "direct") else results.answer_modes.get(mode, {}).get(role)
+    if source is None or metric not in source.metrics:
+        return None
+    return Estimate(value=source.metrics[metric], interval=source.intervals.get(metric), n=source.n.get(metric))
+
+
+def in_mode(metric: str, mode: AnswerMode | None) -> str:
+    """A metric's name in the comparisons of models: of other modes than `direct` it ends in theirs."""
+    return metric if mode in (None, "direct") else f"{metric}_{mode}"
+
+
 def find_difference(results: EvaluationResults, comparison: str, metric: str) -> Difference | None:
     """How a metric differs between two models, such as 'base_to_finetuned'; None where they were not compared."""
     return next((entry for entry in results.significance.get(comparison, []) if entry.metric == metric), None)
@@ -196,27 +209,18 @@ def standing(value: float, interval: Interval | None, baseline: float) -> str:
 
 
 def _row(results: EvaluationResults, metric: str, mode: AnswerMode | None = None) -> SummaryRow:
-    cells = {role: _estimate(results, metric, mode, role) for role in ("base", "control", "finetuned")}
+    cells = {role: find_estimate(results, metric, mode, role) for role in ("base", "control", "finetuned")}
     best = best_baseline(results, metric)
     sizes = (cell.n for cell in cells.values() if cell)
-    suffix = "" if mode in (None, "direct") else f"_{mode}"
     return SummaryRow(
         metric=metric,
         mode=mode,
         baseline_name=best[0] if best else None,
         baseline=best[1] if best else None,
-        difference=find_difference(results, "base_to_finetuned", f"{metric}{suffix}"),
+        difference=find_difference(results, "base_to_finetuned", in_mode(metric, mode)),
         n=next(sizes, None),
         **cells,
     )
-
-
-def _estimate(results: EvaluationResults, metric: str, mode: AnswerMode | None, role: ModelRole) -> Estimate | None:
-    """One cell; the headline figures of a model are those of mode `direct`."""
-    source = results.model(role) if mode in (None, "direct") else results.answer_modes.get(mode, {}).get(role)
-    if source is None or metric not in source.metrics:
-        return None
-    return Estimate(value=source.metrics[metric], interval=source.intervals.get(metric), n=source.n.get(metric))
 
 
 def summary_cells(row: SummaryRow) -> tuple[str, ...]:

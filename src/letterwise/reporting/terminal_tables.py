@@ -12,6 +12,7 @@ from rich.table import Table
 from letterwise.analysis_results import Retention
 from letterwise.reporting.console import Terminal
 from letterwise.reporting.other_controls import COLUMNS, other_control_rows
+from letterwise.reporting.over_seeds import SEED_NOTE, SeedResults, seed_columns, seed_rows
 from letterwise.reporting.report_retention import COLUMNS as COLUMNS_OF_RETENTION
 from letterwise.reporting.report_retention import retention_rows
 from letterwise.reporting.summary import render_rich, summary_rows
@@ -29,6 +30,14 @@ def print_results(terminal: Terminal, results: EvaluationResults) -> None:
         terminal.console.print(table)
     if results.calibration:
         terminal.console.print(calibration_table(results.calibration))
+
+
+def seed_table(found: SeedResults) -> Table:
+    """The mean of each accuracy over the seeds, and what each came to."""
+    table = Table(*seed_columns(found), title="Over seeds of the training", caption=SEED_NOTE, caption_justify="left")
+    for row in seed_rows(found):
+        table.add_row(*row)
+    return table
 
 
 def calibration_table(errors: Mapping[str, CalibrationError]) -> Table:

@@ -1,0 +1,122 @@
+"""One experiment trained with several seeds: each figure's mean, and what each seed came to.
+
+Knows the evaluations of its runs, which ask the same; computes no metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from statsmodels.stats.proportion import proportion_confint
+
+from letterwise.config import ANSWER_MODES, AnswerMode, ExperimentConfig
+from letterwise.reporting.other_controls import NAMES
+from letterwise.reporting.summary import (
+    NOTHING,
+    QUESTION_METRICS,
+    difference_text,
+    find_difference,
+    find_estimate,
+    in_mode,
+    share_text,
+)
+from letterwise.results import (
+    DataAudit,
+    Difference,
+    EvaluationResults,
+    Interval,
+    ModelRole,
+    read_results,
+)
+
+SeedResults = Mapping[int, EvaluationResults]
+"""Seed of a training → what its run measured."""
+FIGURES: tuple[tuple[str, AnswerMode | None], ...] = (
+    ("spelling_accuracy", None),
+    *((metric, mode) for mode in ANSWER_MODES for metric in QUESTION_METRICS),
+)
+"""The accuracies that a run is about, in each answer mode."""
+SEED_NOTE = (
+    "Every seed trains anew, on the same words and data, and is asked the same. The interval of a mean is Wilson's 95% "
+    "with one seed's n: it speaks of words and questions, and the spread of the seeds of trainings. Gains over the "
+    "control have paired bootstrap intervals, in percentage points."
+)
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """One accuracy of one model."""
+
+    values: dict[int, float]
+    """By seed."""
+    n: int
+    """Of each seed."""
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return sum(self.values.values()) / len(self.values)
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's, of the mean, with one seed's n."""
+        low, high = proportion_confint(round(self.mean * self.n), self.n, method="wilson")
+        return float(low), float(high)
+
+
+def read_seeds(folder: Path, config: ExperimentConfig) -> dict[int, EvaluationResults]:
+    """What a run measured, and the runs of its further seeds as far as they are there and were built on the same data.
+
+    Raises:
+        LetterwiseError: a file is broken.
+    """
+    data = read_results(folder / "data_audit.json", DataAudit).checksums
+    found = {config.training_seed: read_results(folder / "evaluation_results.json", EvaluationResults)}
+    for seed in config.further_seeds:
+        other = folder.parent / config.with_seed(seed).run_name
+        evaluated = (other / "evaluation_results.json").is_file()
+        if evaluated and read_results(other / "data_audit.json", DataAudit).checksums == data:
+            found[seed] = read_results(other / "evaluation_results.json", EvaluationResults)
+    return found
+
+
+def accuracy(found: SeedResults, metric: str, mode: AnswerMode | None, role: ModelRole) -> OverSeeds | None:
+    """One accuracy of one model, of the seeds that have it; None where none has."""
+    estimates = {seed: find_estimate(results, metric, mode, role) for seed, results in found.items()}
+    measured = {seed: each for seed, each in estimates.items() if each and each.value is not None and each.n}
+    if not measured:
+        return None
+    values = {seed: each.value for seed, each in measured.items() if each.value is not None}
+    return OverSeeds(values, min(each.n or 0 for each in measured.values()))
+
+
+def gains(found: SeedResults, metric: str, mode: AnswerMode | None) -> dict[int, Difference]:
+    """By seed, how much more of it the tuned model has right than the control."""
+    differences = {
+        seed: find_difference(results, "control_to_finetuned", in_mode(metric, mode)) for seed, results in found.items()
+    }
+    return {seed: difference for seed, difference in differences.items() if difference}
+
+
+def seed_rows(found: SeedResults) -> list[list[str]]:
+    """Rows of figure, model, mean, each seed and n: the trained models, then the gain over the control."""
+    rows = []
+    for metric, mode in FIGURES:
+        name = metric + (f" ({mode})" if mode else "")
+        for role in NAMES:
+            if role != "base" and (shares := accuracy(found, metric, mode, role)):
+                each = [share_text(shares.values[seed]) if seed in shares.values else NOTHING for seed in found]
+                rows.append([name, NAMES[role], share_text(shares.mean, shares.interval), *each, f"{shares.n:,}"])
+        if over_control := gains(found, metric, mode):
+            mean = sum(each.difference for each in over_control.values()) / len(over_control)
+            each = [difference_text(over_control[seed]) if seed in over_control else NOTHING for seed in found]
+            n = min(difference.n for difference in over_control.values())
+            rows.append([name, "tuned − control", f"{100 * mean:+z.1f}".replace("-", "−"), *each, f"{n:,}"])
+    return rows
+
+
+def seed_columns(found: SeedResults) -> list[str]:
+    """The header of `seed_rows`."""
+    return ["figure", "model", "mean", *(f"seed {seed}" for seed in found), "n"]
