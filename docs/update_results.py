@@ -2,30 +2,63 @@
 
     python docs/update_results.py results/quick
 
+Beside the run's own results come its analyses, as far as they are there: items, retention, probes and the findings of
+its report; and of each of its further seeds what the tables over seeds need, in a folder of its own. What is bulky is
+left out or made small by these rules, and nothing else is changed:
+
+- JSON is written without indentation, figures with 64 colours.
+- A training log of more than 100 KB keeps its evaluated entries, which include the last one.
+- Of probes the accuracies by letter are left out, of the report everything but error analysis and conclusion.
+- Of further seeds there are evaluation, transfer analysis, environment and training log, and of their evaluation the
+  breakdowns and confusion tables are left out.
+
 Knows the layout of a run folder; knows nothing about what the documents make of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
+
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis
+from letterwise.config import ExperimentConfig, load_config
 from letterwise.errors import LetterwiseError
-from letterwise.files import atomic_path, read_json, sha256_file
-from letterwise.results import EvaluationResults, TransferResults, read_results, read_training_log
+from letterwise.files import atomic_path, read_json, sha256_file, write_text
+from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE
+from letterwise.reporting.report_model import FinalReport
+from letterwise.reporting.report_record import read_probes, read_retention
+from letterwise.results import (
+    MODEL_ROLES,
+    OTHER_CONTROLS,
+    DataAudit,
+    EvaluationResults,
+    ResultsModel,
+    TransferResults,
+    read_results,
+    read_training_log,
+)
+from letterwise.training.train import NO_PART_OF_TRAINING
 
 RESULTS = Path(__file__).parent / "results"
 
 STEPS = ("words", "data", "train-finetuned", "train-control", "evaluate", "transfer")
 LOG = "training_log.jsonl"
+EVALUATION, TRANSFER, ENVIRONMENT = "evaluation_results.json", "transfer.json", "environment.json"
 FILES = (
-    *("config.yaml", "environment.json", "data_audit.json", LOG, "evaluation_results.json", "transfer.json"),
+    *("config.yaml", ENVIRONMENT, "data_audit.json", LOG, EVALUATION, TRANSFER),
     *("position_count/figures/model_bars.png", "position_count/figures/answer_modes.png"),
     "spelling/figures/learning_curves.png",
 )
+REPORT, FINDINGS_FILE = "final_report.json", "findings.json"
+SEED_FILES = (EVALUATION, TRANSFER, ENVIRONMENT, LOG)
 MOST_LOG_BYTES = 100_000
+COLOURS = 64
 ADAPTER = "adapter_model.safetensors"
 GAINS = {
     "spelling": "spelling_accuracy",
@@ -57,7 +90,7 @@ def check_finished(run_folder: Path) -> None:
     for name in FILES:
         if not (run_folder / name).is_file():
             raise LetterwiseError(f"{run_folder / name} is missing; {remedy}.")
-    results = read_results(run_folder / "evaluation_results.json", EvaluationResults)
+    results = read_results(run_folder / EVALUATION, EvaluationResults)
     evaluated = {"train-finetuned": results.finetuned_model, "train-control": results.control_model}
     for role, control in results.other_controls.items():
         step = f"train-{role}"
@@ -67,31 +100,123 @@ def check_finished(run_folder: Path) -> None:
     for step, model in evaluated.items():
         if model is None or not adapters[step].startswith(model.revision):
             raise LetterwiseError(f"{run_folder} was evaluated without the adapter of step {step}; {remedy}.")
-    transfer = read_results(run_folder / "transfer.json", TransferResults)
+    transfer = read_results(run_folder / TRANSFER, TransferResults)
     gains = {entry.metric: entry.difference for entry in results.significance["control_to_finetuned"]}
     if any(gain.value != gains.get(GAINS[key]) for key, gain in transfer.control_adjusted_gain.items()):
-        raise LetterwiseError(f"{run_folder / 'transfer.json'} is not of the last evaluation; {remedy}.")
+        raise LetterwiseError(f"{run_folder / TRANSFER} is not of the last evaluation; {remedy}.")
+
+
+def read_analyses(run_folder: Path) -> dict[str, dict[str, Any]]:
+    """The analyses that a finished run has, by the name under which each is recorded, without what is left out.
+
+    Raises:
+        LetterwiseError: one is of other adapters or of another evaluation than the run's.
+    """
+    results = read_results(run_folder / EVALUATION, EvaluationResults)
+    found: dict[str, dict[str, Any]] = {}
+    if (items := run_folder / ITEM_ANALYSIS_FILE).is_file():
+        found[ITEM_ANALYSIS_FILE] = read_results(items, ItemAnalysis).model_dump(mode="json")
+    if (path := run_folder / RETENTION_FILE).is_file():
+        found[RETENTION_FILE] = _current(read_retention(path, results), path, "retention").model_dump(mode="json")
+    if (path := run_folder / PROBES_FILE).is_file():
+        probes = _current(read_probes(path, results), path, "probe").model_dump(mode="json")
+        for place in (place for model in probes["models"].values() for place in model["places"]):
+            place["letters"] = {}
+        found[PROBES_FILE] = probes
+    if (path := run_folder / REPORT).is_file():
+        report = read_results(path, FinalReport)
+        of_this = report if report.evaluation_results == results else None
+        found[FINDINGS_FILE] = _current(of_this, path, "report").model_dump(
+            mode="json", include={"error_analysis", "conclusion"}
+        )
+    return found
+
+
+def _current(found: ResultsModel | None, path: Path, command: str) -> ResultsModel:
+    if found is None:
+        raise LetterwiseError(f"{path} is not of the models that were evaluated; run `letterwise {command}` again.")
+    return found
+
+
+def further_seeds(run_folder: Path) -> dict[int, Path]:
+    """The folders of a run's further seeds, each finished, on the same words and data and trained alike.
+
+    Raises:
+        LetterwiseError: one is not.
+    """
+    config = load_config(run_folder / "config.yaml")
+    data = read_results(run_folder / "data_audit.json", DataAudit).checksums
+    found = {}
+    for seed in config.further_seeds:
+        folder = run_folder.parent / config.with_seed(seed).run_name
+        check_finished(folder)
+        same_data = read_results(folder / "data_audit.json", DataAudit).checksums == data
+        if not same_data or _compared(load_config(folder / "config.yaml")) != _compared(config):
+            raise LetterwiseError(
+                f"{folder} differs from {run_folder} in more than the seed of its training; run `letterwise run` for "
+                f"{run_folder.name} again."
+            )
+        found[seed] = folder
+    return found
+
+
+def _compared(config: ExperimentConfig) -> dict[str, Any]:
+    """What must be the same for two runs to differ in nothing but the seed of the training."""
+    settings = config.model_dump(mode="json", include={"seed", "words", "data", "lora", "training", "evaluation"})
+    for name in (*NO_PART_OF_TRAINING, "seed"):
+        settings["training"].pop(name)
+    return settings
 
 
 def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
     """Copy what the documents need to `results`/<name of the run>, all of it or nothing; return that folder.
 
-    A training log of more than 100 KB is thinned to its evaluated entries, which include the last one.
-
     Raises:
-        LetterwiseError: the run is not finished, or the files cannot be written.
+        LetterwiseError: the run, its analyses or a further seed are not finished or not of one evaluation, or the files
+            cannot be written.
     """
+    run_folder = run_folder.resolve()
     check_finished(run_folder)
-    target = results / run_folder.resolve().name
+    analyses, seeds = read_analyses(run_folder), further_seeds(run_folder)
+    target = results / run_folder.name
     with atomic_path(target) as temporary:
         temporary.mkdir()
         for name in FILES:
-            shutil.copyfile(run_folder / name, temporary / Path(name).name)
-        log = temporary / LOG
-        if log.stat().st_size > MOST_LOG_BYTES:
-            evaluated = [entry for entry in read_training_log(log) if entry.evaluation]
-            log.write_text("".join(f"{entry.model_dump_json()}\n" for entry in evaluated), encoding="utf-8")
+            _copy(run_folder / name, temporary / Path(name).name)
+        for name, found in analyses.items():
+            _write(temporary / name, found)
+        if PROBES_FILE in analyses:
+            _copy(run_folder / PROBES_FIGURE, temporary / Path(PROBES_FIGURE).name)
+        for seed, folder in seeds.items():
+            for name in SEED_FILES:
+                _copy(folder / name, temporary / f"seed-{seed}" / name)
+            _without_breakdowns(temporary / f"seed-{seed}" / EVALUATION)
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    if source.suffix == ".json":
+        _write(target, read_json(source))
+    elif source.suffix == ".png":
+        with Image.open(source) as figure:
+            figure.convert("RGB").quantize(COLOURS).save(target, optimize=True)
+    elif source.name == LOG and source.stat().st_size > MOST_LOG_BYTES:
+        evaluated = [entry for entry in read_training_log(source) if entry.evaluation]
+        target.write_text("".join(f"{entry.model_dump_json()}\n" for entry in evaluated), encoding="utf-8")
+    else:
+        shutil.copyfile(source, target)
+
+
+def _without_breakdowns(path: Path) -> None:
+    results = read_results(path, EvaluationResults)
+    for model in filter(None, map(results.model, (*MODEL_ROLES, *OTHER_CONTROLS))):
+        model.breakdowns, model.confusion = {}, {}
+    _write(path, results.model_dump(mode="json"))
+
+
+def _write(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
 
 def main() -> None:

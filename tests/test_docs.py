@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -10,12 +9,12 @@ import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from document_scripts import load_script
 from matplotlib.image import imread
 from typer.main import get_command
 
@@ -23,23 +22,13 @@ from letterwise.api.app import create_app
 from letterwise.api.settings import ServiceSettings
 from letterwise.cli import app
 from letterwise.config import ExperimentConfig, dump_config, load_config
-from letterwise.errors import LetterwiseError
-from letterwise.files import sha256_file, write_json
+from letterwise.files import write_json
 from letterwise.reporting.model_card import FILE_NOTES
 from letterwise.reporting.summary import conclusion, headline_markdown
 from letterwise.results import (
-    DataAudit,
-    Difference,
-    Environment,
-    Estimate,
     EvaluationResults,
-    ModelResults,
-    ResultsModel,
-    TrainingLogEntry,
     TransferResults,
     read_results,
-    read_training_log,
-    write_results,
 )
 from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import BEST_CONFIG_FILE, IMPORTANCE_FIGURE, SWEEP_FILE
@@ -57,21 +46,11 @@ def options(command: Any) -> set[str]:
 
 GROUPS = {name: getattr(command, "commands", {}) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
 COMMANDS = {name: options(command) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
-ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generated, generated_api, generated_performance, generated_speed, performance_figures, update_results = map(
-    load,
-    ("generated", "generated_api", "generated_performance", "generated_speed", "performance_figures", "update_results"),
+generated, generated_api, generated_performance, generated_speed, performance_figures = map(
+    load_script,
+    ("generated", "generated_api", "generated_performance", "generated_speed", "performance_figures"),
 )
 
 
@@ -243,7 +222,7 @@ def test_agreement_with_the_harness_is_shown_once_it_is_recorded(
 ) -> None:
     monkeypatch.setattr(generated_performance, "RESULTS", tmp_path)
     assert generated_performance.harness_agreement() == ""
-    one = {"n": 250, "ours": 0.248, "harness": 0.252, "differing": [{"our_two_best": [0.4, 0.4002]}]}
+    one: dict[str, Any] = {"n": 250, "ours": 0.248, "harness": 0.252, "differing": [{"our_two_best": [0.4, 0.4002]}]}
     measured = {
         **{"adapter": "adapter", "model": "merged", "lm_eval": "0.4.13"},
         "tasks": {"letter_count": one, "letter_position": {**one, "harness": 0.248, "differing": []}},
@@ -313,7 +292,12 @@ def write_speeds(folder: Path) -> None:
         "ratio_to": {first: {plain: 2.0, tuned: 1.5}, again: {plain: 2.667, tuned: 2.0}},
         "said": {first: ["Compiled: it pays."], again: ["Compiled: kept."]},
     }
-    measured = {"training_speed": training, "quick_run": quick, "evaluation_speed": evaluation, "scaling": scaling}
+    measured: dict[str, dict[str, Any]] = {
+        "training_speed": training,
+        "quick_run": quick,
+        "evaluation_speed": evaluation,
+        "scaling": scaling,
+    }
     for name, found in measured.items():
         write_json(folder / f"{name}.json", {"environment": environment, **found})
 
@@ -391,31 +375,6 @@ def test_every_setting_is_explained() -> None:
             )
 
 
-def recorded_runs() -> list[Path]:
-    return sorted(path for path in (ROOT / "docs" / "results").glob("*") if path.is_dir() and path.name != "study")
-
-
-def test_recorded_runs_can_be_read() -> None:
-    for folder in recorded_runs():
-        files = {Path(name).name for name in update_results.FILES}
-        assert {path.name for path in folder.iterdir()} == files
-        kinds: dict[str, type[ResultsModel]] = {
-            "evaluation_results.json": EvaluationResults,
-            "transfer.json": TransferResults,
-            "environment.json": Environment,
-            "data_audit.json": DataAudit,
-        }
-        for name, kind in kinds.items():
-            read_results(folder / name, kind)
-        assert read_results(folder / "data_audit.json", DataAudit).passed
-        assert read_training_log(folder / "training_log.jsonl")
-        assert load_config(folder / "config.yaml").run_name == folder.name
-
-
-def test_figures_of_recorded_runs_are_small() -> None:
-    assert sum(path.stat().st_size for folder in recorded_runs() for path in folder.glob("*.png")) < 1_000_000
-
-
 def test_the_readme_shows_the_recorded_run() -> None:
     folder = generated.recorded_run()
     if folder is None:
@@ -428,192 +387,3 @@ def test_the_readme_shows_the_recorded_run() -> None:
         (row,) = re.findall(r"^\| spelling_accuracy \|.*$", README, re.MULTILINE)
         for model in ("base_model", "control_model", "finetuned_model"):
             assert f"| {raw[model]['metrics']['spelling_accuracy']:.1%} [" in row
-
-
-@pytest.fixture
-def finished_run(tmp_path: Path) -> Path:
-    """A run folder such as `letterwise run` leaves: spelling rose from 10% to 40%, questions stayed at 25%."""
-    folder = tmp_path / "runs" / "quick"
-    metrics = ("spelling_accuracy", "letter_count_accuracy", "letter_position_accuracy")
-
-    def model(revision: str, spelling: float) -> ModelResults:
-        values = dict(zip(metrics, (spelling, 0.25, 0.25), strict=True))
-        intervals = {metric: (value - 0.05, value + 0.05) for metric, value in values.items()}
-        return ModelResults(
-            id="tiny", revision=revision[:16], metrics=values, intervals=intervals, n=dict.fromkeys(metrics, 100)
-        )
-
-    gains = dict(zip(metrics, (0.3, 0.0, 0.0), strict=True))
-    results = EvaluationResults(
-        split="test",
-        base_model=model("base", 0.1),
-        finetuned_model=model(ADAPTERS["finetuned"], 0.4),
-        control_model=model(ADAPTERS["control"], 0.1),
-        significance={
-            f"{first}_to_finetuned": [
-                Difference(
-                    metric=metric,
-                    first=first,
-                    second="finetuned",
-                    difference=gain,
-                    interval=(gain - 0.02, gain + 0.02),
-                    p_value=0.0001 if gain else 1.0,
-                    n=100,
-                )
-                for metric, gain in gains.items()
-            ]
-            for first in ("base", "control")
-        },
-    )
-    nothing = Estimate(value=None, reason="There are too few checkpoints.")
-    transfer = TransferResults(
-        correlation={"letter_count": nothing},
-        item_phi={},
-        item_table={},
-        transfer_efficiency={},
-        control_adjusted_gain={
-            key: Estimate(value=gains[metric], interval=(gains[metric] - 0.02, gains[metric] + 0.02), n=100)
-            for key, metric in update_results.GAINS.items()
-        },
-        generalization=Estimate(value=0.8, interval=(0.7, 0.9), n=100),
-        checkpoints=[],
-    )
-    audit = DataAudit(
-        seed=0,
-        n={"training_words": 5000, "training_surface_forms": 9000, "training_texts": 10000}
-        | {"validation_words": 100, "test_words": 100},
-        overlaps={"train∩test": 0},
-        purity_violations={"digit": 0},
-        single_token_held_out_words=0,
-        template_shares={"plain_colon": 1.0},
-        answer_distribution={},
-        excluded_training_tokens={},
-        checksums={},
-        length_sentences=False,
-        passed=True,
-    )
-    environment = Environment(
-        **dict.fromkeys(("letterwise", "python", "platform", "device", "dtype", "base_model", "base_revision"), "any"),
-        **{"created": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef", "packages": {}, "seeds": {}},
-        **{"cpu": "A Processor", "cores": 2, "cpu_features": [], "memory_gib": 8.0, "gpu": None},
-    )
-    write_results(folder / "evaluation_results.json", results)
-    write_results(folder / "transfer.json", transfer)
-    write_results(folder / "data_audit.json", audit)
-    write_results(folder / "environment.json", environment)
-    (folder / "config.yaml").write_text(dump_config(ExperimentConfig(run_name="quick")))
-    write_log(folder, steps=4)
-    for name in update_results.FILES:
-        if name.endswith(".png"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(b"a picture")
-    outputs = {"data": "data_audit.json", "evaluate": "evaluation_results.json", "transfer": "transfer.json"}
-    for step in update_results.STEPS:
-        checksums = {name: sha256_file(folder / name) for name in [outputs.get(step)] if name}
-        if step.startswith("train-"):
-            checksums[update_results.ADAPTER] = ADAPTERS[step.removeprefix("train-")]
-        write_json(folder / ".steps" / f"{step}.json", {"inputs": "any", "outputs": checksums})
-    return folder
-
-
-def write_log(folder: Path, steps: int) -> None:
-    entries = [
-        TrainingLogEntry(
-            model=model,
-            seed=0,
-            step=step,
-            tokens=step * 500,
-            seconds=step * 30.0,
-            loss=1.0,
-            evaluation={"spelling_accuracy": 0.1 * step / steps} if step % 4 == 0 else None,
-            evaluation_n={"spelling_accuracy": 60} if step % 4 == 0 else None,
-        )
-        for model in ("finetuned", "control")
-        for step in range(steps + 1)
-    ]
-    log = "".join(f"{entry.model_dump_json()}\n" for entry in entries)
-    (folder / "training_log.jsonl").write_text(log, encoding="utf-8")
-
-
-def test_a_finished_run_is_copied_and_shown(
-    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generated, "ROOT", tmp_path)
-    monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
-    assert generated.headline() == generated.transfer_table() == generated.NO_RUN
-    copied = update_results.copy_results(finished_run, tmp_path / "results")
-    assert {path.name for path in copied.iterdir()} == {Path(name).name for name in update_results.FILES}
-    assert (copied / "training_log.jsonl").read_bytes() == (finished_run / "training_log.jsonl").read_bytes()
-    assert generated.recorded_run() == copied
-    headline = generated.headline()
-    assert headline_markdown(copied) in headline
-    assert "rose from 10.0% [5.0, 15.0] to 40.0% [35.0, 45.0]" in headline
-    assert "![" in headline
-    assert "(results/quick/model_bars.png)" in headline
-    assert "(results/quick/answer_modes.png)" in generated.answer_modes()
-    assert "commit 0123456789ab." in headline
-    assert "tuned adapter 2.0 minutes (4 steps, 2,000 tokens)" in generated.quick_run_time()
-    assert "5,000 training words, 9,000 tokens, gave 10,000 texts" in generated.audit_summary()
-    assert "| 4 | 2,000 | 10.0% |" in generated.training_progress()
-    assert "| `correlation` | letter_count | There are too few checkpoints. | – |" in generated.transfer_table()
-    assert "| `control_adjusted_gain` | spelling | 0.300 [0.280, 0.320] | 100 |" in generated.transfer_table()
-
-
-def test_the_standard_run_is_preferred(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
-    update_results.copy_results(finished_run, tmp_path / "results")
-    standard = update_results.copy_results(
-        finished_run.rename(finished_run.with_name("standard")), tmp_path / "results"
-    )
-    assert generated.recorded_run() == standard
-
-
-def test_a_long_training_log_is_thinned_to_its_evaluations(finished_run: Path, tmp_path: Path) -> None:
-    write_log(finished_run, steps=400)
-    copied = update_results.copy_results(finished_run, tmp_path / "results")
-    steps = [entry.step for entry in read_training_log(copied / "training_log.jsonl")]
-    assert steps == 2 * list(range(0, 401, 4))
-
-
-def test_an_unfinished_run_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    (finished_run / ".steps" / "transfer.json").unlink()
-    with pytest.raises(LetterwiseError, match="step transfer is missing"):
-        update_results.copy_results(finished_run, tmp_path / "results")
-    assert not (tmp_path / "results").exists()
-
-
-def test_a_changed_file_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    with (finished_run / "evaluation_results.json").open("a") as stream:
-        stream.write("\n")
-    with pytest.raises(LetterwiseError, match="changed after step evaluate"):
-        update_results.copy_results(finished_run, tmp_path / "results")
-
-
-def test_a_run_trained_again_after_its_evaluation_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    record = finished_run / ".steps" / "train-control.json"
-    write_json(record, {"inputs": "any", "outputs": {update_results.ADAPTER: "c" * 64}})
-    with pytest.raises(LetterwiseError, match="without the adapter of step train-control"):
-        update_results.copy_results(finished_run, tmp_path / "results")
-
-
-def test_a_further_control_has_to_be_the_one_that_was_evaluated(finished_run: Path, tmp_path: Path) -> None:
-    path = finished_run / "evaluation_results.json"
-    results = read_results(path, EvaluationResults)
-    results.other_controls["ceiling"] = ModelResults(id="tiny", revision="d" * 16, metrics={})
-    write_results(path, results)
-    write_json(finished_run / ".steps" / "evaluate.json", {"inputs": "any", "outputs": {path.name: sha256_file(path)}})
-    with pytest.raises(LetterwiseError, match="without the adapter of step train-ceiling"):
-        update_results.copy_results(finished_run, tmp_path / "results")
-    record = finished_run / ".steps" / "train-ceiling.json"
-    write_json(record, {"inputs": "any", "outputs": {update_results.ADAPTER: "d" * 64}})
-    update_results.copy_results(finished_run, tmp_path / "results")
-
-
-def test_a_transfer_analysis_of_an_earlier_evaluation_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    path = finished_run / "transfer.json"
-    transfer = read_results(path, TransferResults)
-    transfer.control_adjusted_gain["letter_count"].value = 0.5
-    write_results(path, transfer)
-    write_json(finished_run / ".steps" / "transfer.json", {"inputs": "any", "outputs": {path.name: sha256_file(path)}})
-    with pytest.raises(LetterwiseError, match="not of the last evaluation"):
-        update_results.copy_results(finished_run, tmp_path / "results")

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from document_scripts import load_script
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import write_text
 from letterwise.results import write_results
 from letterwise.sweep_results import SweepResults
-
-ROOT = Path(__file__).parents[1]
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 update_study, generated_study = map(load_script, ("update_study", "generated_study"))
 
@@ -34,7 +19,7 @@ update_study, generated_study = map(load_script, ("update_study", "generated_stu
 def seed_result(spelling: float, position: float) -> dict[str, Any]:
     metrics = {"spelling_accuracy": spelling, "letter_count_accuracy": 0.25, "letter_position_accuracy": position}
     text = dict.fromkeys(("letterwise", "python", "platform", "device", "dtype"), "x")
-    rest = {"commit": None, "packages": {}, "cores": 2, "cpu_features": [], "memory_gib": 1, "gpu": None, "seeds": {}}
+    rest: dict[str, Any] = {"commit": None, "packages": {}, "cores": 2, "cpu_features": [], "memory_gib": 1}
     return {
         "seed": 0,
         "value": position,
@@ -49,6 +34,7 @@ def seed_result(spelling: float, position: float) -> dict[str, Any]:
         "environment": {
             **text,
             **rest,
+            **{"gpu": None, "seeds": {}},
             "created": "2026-01-02T03:04:05+00:00",
             "cpu": "A Processor",
             "base_model": "tiny",

@@ -172,17 +172,17 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         item_analysis=read_results(items, ItemAnalysis) if items.is_file() else None,
-        retention=_read_retention(folder / RETENTION_FILE, results),
+        retention=read_retention(folder / RETENTION_FILE, results),
         calibration=read_results(calibration, Calibration) if calibration and calibration.is_file() else None,
         publication=read_publication(folder),
-        probes=_read_probes(folder / PROBES_FILE, results),
+        probes=read_probes(folder / PROBES_FILE, results),
         figures={name: path for name, place in FIGURES.items() if (path := folder / place).is_file()},
         checksums={name: sha256_file(folder / name) for name in (*RECORD_FILES, *further)},
         adapter_bytes=weights.stat().st_size if weights and weights.is_file() else None,
     )
 
 
-def _read_probes(path: Path, results: EvaluationResults) -> ProbeResults | None:
+def read_probes(path: Path, results: EvaluationResults) -> ProbeResults | None:
     """What probes found, unless a model that they were fitted on was trained or chosen anew since."""
     if not path.is_file():
         return None
@@ -198,7 +198,8 @@ def configuration(record: RunRecord) -> dict[str, Any]:
     return settings
 
 
-def _read_retention(path: Path, results: EvaluationResults) -> Retention | None:
+def read_retention(path: Path, results: EvaluationResults) -> Retention | None:
+    """What was left of the base model's English, unless it was measured of other models than those evaluated."""
     retention = read_results(path, Retention) if path.is_file() else None
     evaluated = {role: model.revision for role in MODEL_ROLES if (model := results.model(role))}
     return retention if retention and retention.revisions.items() <= evaluated.items() else None
