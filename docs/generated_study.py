@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "results" / "study"
 ORDER = ("exercises", "words", "templates", "amount", "capacity")
 """In which the sweeps run."""
+NOT_RECORDED = "*Not recorded yet.*"
 POSITIONS = ("first", "inner", "last")
 
 
@@ -26,12 +27,28 @@ def results() -> str:
     return "\n\n".join(_section(name) for name in ORDER)
 
 
-def _section(name: str) -> str:
+def cost() -> str:
+    """What the recorded sweeps trained, and for how long."""
+    found = [each for name in ORDER if (each := _recorded(name))]
+    seeds = [seed for sweep in found for trial in sweep.trials for seed in trial.seeds]
+    if not seeds:
+        return NOT_RECORDED
+    tokens, hours = sum(seed.tokens for seed in seeds), sum(seed.seconds for seed in seeds) / 3600
+    return (
+        f"The recorded sweeps: {len(seeds):,} {'training' if len(seeds) == 1 else 'trainings'}, {tokens / 1e6:.1f} M "
+        f"tokens, {hours:.1f} hours, evaluation left out."
+    )
+
+
+def _recorded(name: str) -> SweepResults | None:
     path = RECORDED / load_sweep(ROOT / "configs" / "study" / f"{name}.yaml").study.name / SWEEP_FILE
+    return read_results(path, SweepResults) if path.is_file() else None
+
+
+def _section(name: str) -> str:
     heading = f"### {name.capitalize()}"
-    if not path.is_file():
-        return f"{heading}\n\n*Not recorded yet.*"
-    found = read_results(path, SweepResults)
+    if not (found := _recorded(name)):
+        return f"{heading}\n\n{NOT_RECORDED}"
     complete = [trial for trial in found.trials if trial.state == "complete"]
     one = complete[0].seeds[0]
     header = ("variant", "spelling", "positions", "first", "inner", "last", "counts", "tokens")

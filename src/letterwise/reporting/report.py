@@ -119,7 +119,7 @@ def make_document(record: RunRecord, report: FinalReport) -> Document:
             comparison_section(record, judged.made_worse),
             transfer_section(record),
             *([probes_section(record.probes, record.figures.get("probes"))] if record.probes else []),
-            errors_section(record, report.error_analysis),
+            errors_section(report.error_analysis, record.figures.get("confusion")),
             *([items_section(record.item_analysis)] if record.item_analysis else []),
             *([retention_section(record.retention)] if record.retention else []),
             limitations_section(judged),

@@ -5,6 +5,8 @@ Knows the error analysis; chooses no example itself.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from letterwise.reporting.report_document import Block, Picture, Section, Table, Text
 from letterwise.reporting.report_findings import HEADLINES, capital
 from letterwise.reporting.report_model import (
@@ -15,12 +17,11 @@ from letterwise.reporting.report_model import (
     SpellingErrors,
     SpellingExample,
 )
-from letterwise.reporting.report_record import RunRecord
 from letterwise.reporting.summary import share_text
 
 
-def errors_section(record: RunRecord, errors: ErrorAnalysis) -> Section:
-    """How answers are wrong, with real examples."""
+def errors_section(errors: ErrorAnalysis, confusion: Path | None) -> Section:
+    """How answers are wrong, with real examples and, where it was drawn, the figure of true and predicted counts."""
     blocks: list[Block] = [
         Text(
             "Examples are chosen by rule, not by hand: the answers with the highest confidence (of the model itself, "
@@ -30,10 +31,10 @@ def errors_section(record: RunRecord, errors: ErrorAnalysis) -> Section:
     ]
     for found in errors.questions:
         blocks += _question_blocks(found)
-        if found.question_type == "letter_count" and (path := record.figures.get("confusion")):
+        if found.question_type == "letter_count" and confusion:
             blocks.append(
                 Picture(
-                    path,
+                    confusion,
                     "True against predicted letter counts.",
                     "Tables of counts for each model: true count in rows, predicted count in columns.",
                 )

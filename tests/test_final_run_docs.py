@@ -1,0 +1,123 @@
+"""How the final run comes into docs/transfer_learning.md: what is recorded is shown, what is not is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import finished_run as with_predictions
+import pytest
+from document_scripts import load_script
+from recordable_run import add_analyses, write_run
+
+from letterwise.config import ExperimentConfig
+from letterwise.reporting.report import write_report
+
+update_results, final_run, generated_final, generated_analyses = map(
+    load_script, ("update_results", "final_run", "generated_final", "generated_analyses")
+)
+OF_THE_RUN = ("headline", "failures", "limits", "cost")
+OF_ITS_ANALYSES = ("mechanism", "forgetting", "items", "errors")
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where runs are written, which `update_results` is to copy to where the page looks for the final one."""
+    monkeypatch.setattr(final_run, "DOCS", tmp_path)
+    monkeypatch.setattr(final_run, "FOLDER", tmp_path / "results" / "standard")
+    return tmp_path / "runs" / "standard"
+
+
+def copy(run: Path) -> None:
+    update_results.copy_results(run, final_run.FOLDER.parent)
+
+
+def everything() -> list[str]:
+    found = [getattr(generated_final, block)() for block in OF_THE_RUN]
+    return found + [getattr(generated_analyses, block)() for block in OF_ITS_ANALYSES]
+
+
+def test_a_run_without_its_ceiling_is_not_the_final_one(record: Path) -> None:
+    assert set(everything()) == {final_run.NOT_RECORDED}
+    copy(write_run(record, ExperimentConfig(run_name="standard")))
+    assert set(everything()) == {final_run.NOT_RECORDED}
+
+
+def test_analyses_that_are_not_recorded_are_not_shown(record: Path) -> None:
+    copy(write_run(record, ExperimentConfig(run_name="standard"), every_control=True))
+    headline, failures, limits, cost, *analyses = everything()
+    assert {limits, *analyses} == {final_run.NOT_RECORDED}
+    assert "What training made worse is not recorded." in failures
+    assert headline != final_run.NOT_RECORDED
+    assert cost != final_run.NOT_RECORDED
+
+
+def test_goals_are_judged_over_seeds(record: Path) -> None:
+    config = ExperimentConfig(run_name="standard", further_seeds=[1, 2])
+    for seed, spelling in ((1, 0.97), (2, 0.99)):
+        write_run(record.with_name(f"standard-seed-{seed}"), config.with_seed(seed), spelling=spelling, n=1000)
+    copy(write_run(record, config, spelling=0.92, n=1000, every_control=True))
+    shown = generated_final.headline()
+    assert (
+        "| spelling | 95% | 96.0% [94.6, 97.0] | 92.0%; 97.0%; 99.0% | yes | "
+        "+82.0 [+80.0, +84.0]; +87.0 [+85.0, +89.0]; +89.0 [+87.0, +91.0] | yes |" in shown
+    )
+    assert "| letter positions, `direct` | 60% | 25.0% [22.4, 27.8] | 25.0%; 25.0%; 25.0% | no | " in shown
+    assert "| letter counts, `spell_first` | 85% | 50.0% [46.9, 53.1] | 50.0%; 50.0%; 50.0% | no | +25.0 [" in shown
+    assert (
+        "| share of the ceiling's gain, letter counts, `direct` | 50% | 0.0% | 0.0% [-10.0, 10.0]; –; – | no |" in shown
+    )
+    assert (
+        "Of 5 accuracies 1 reach their goal (spelling). The gain over the control is above zero in every seed in 3 of "
+        "them (spelling; letter positions, `spell_first`; letter counts, `spell_first`). Trained with 3 seeds, as "
+        "wanted; the smallest n of a seed is 1,000, as wanted. The tuned adapter trained on 2,000 tokens, the ceiling "
+        "on 2,000." in shown
+    )
+    assert "| letter counts, `direct` | 24.0% | 25.0% [22.4, 27.8] |" in shown
+    assert "| accuracy | majority class | base | control | format only | random label | ceiling | tuned | n |" in shown
+    assert "| spelling | 92.0%; +82.0 [+80.0, +84.0] | 97.0%; +87.0 [+85.0, +89.0] |" in shown
+    assert (
+        "![Count and position accuracy of each model in each answer mode](results/standard/answer_modes.png)" in shown
+    )
+    failed = generated_final.failures()
+    assert "- spelling" not in failed
+    assert "- letter positions, `direct`: 25.0% [22.4, 27.8] instead of 60%" in failed
+    assert "- letter counts, `direct`: no gain over the control above zero in every seed (0.0 [" in failed.replace(
+        "+", ""
+    )
+    cost = generated_final.cost()
+    assert cost.count("| tuned |") == 3
+    assert cost.count("| ceiling |") == 1
+    assert "In all 0.3 hours of training, evaluation left out, on 2 cores of A Processor, 2026-01-02." in cost
+
+
+def test_too_few_seeds_and_words_are_said(record: Path) -> None:
+    copy(write_run(record, ExperimentConfig(run_name="standard"), every_control=True))
+    assert (
+        "Trained with 1 seed, of the 3 wanted; the smallest n of a seed is 100, fewer than the 1,000 wanted."
+        in generated_final.headline()
+    )
+
+
+def test_analyses_are_shown_as_the_report_shows_them(record: Path) -> None:
+    record.mkdir(parents=True)
+    with_predictions.complete(record)
+    write_run(record, ExperimentConfig(run_name="standard"), every_control=True)
+    add_analyses(record)
+    write_report(record)
+    copy(record)
+    _, _, limits, _, mechanism, forgetting, items, errors = everything()
+    assert "One training (seed 0) of one base model" in limits
+    assert "| Its last letter | 60.0% [59.0, 61.0] | 70.0% [69.0, 71.0] (layer 1) |" in mechanism
+    assert "It tells significantly more than the base model at 1 of 2 places" in mechanism
+    assert "(results/standard/probes.png)" in mechanism
+    assert "Tuning made plain English harder to predict" in forgetting
+    assert "| tuned | 24.000 [23.990, 24.010] | 1.200 [1.190, 1.210] |" in forgetting
+    assert "place of the letter in the word: inner | 25.0% [20.0, 30.0] |" in items
+    assert "tokens of the word: 3 | 25.0% [20.0, 30.0] |" in items
+    assert "| letters in the word | one less | 0.900 [0.800, 1.000] |" in items
+    assert "| too many letters | `cricket` | 2 | `criccket` | 55.0% |" in errors
+
+
+def test_what_is_no_markup_is_not_read_as_such() -> None:
+    block = load_script("final_run").Text("p <0.001, a_b * `c_d`")
+    assert final_run.markdown([block]) == "p &lt;0.001, a\\_b \\* `c_d`"
