@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import get_args
 
 import finished_run as with_predictions
 import pytest
+import yaml
 from document_scripts import load_script
 from recordable_run import add_analyses, write_run
 
-from letterwise.config import ExperimentConfig
+from letterwise.cli import main
+from letterwise.config import ControlName, ExperimentConfig
 from letterwise.reporting.report import write_report
 
 update_results, final_run, generated_final, generated_analyses = map(
@@ -121,3 +125,31 @@ def test_analyses_are_shown_as_the_report_shows_them(record: Path) -> None:
 def test_what_is_no_markup_is_not_read_as_such() -> None:
     block = load_script("final_run").Text("p <0.001, a_b * `c_d`")
     assert final_run.markdown([block]) == "p &lt;0.001, a\\_b \\* `c_d`"
+
+
+@pytest.mark.slow
+def test_a_real_run_with_further_seeds_and_all_analyses_is_recorded_and_shown(
+    tmp_path: Path, tiny_gpt2: Path, record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {
+        **{"run_name": "standard", "base_model": str(tiny_gpt2), "further_seeds": [1]},
+        "words": {"validation_words": 30, "test_words": 30, "min_zipf": 4.5},
+        "data": {"train_examples": 400, "count_questions": 10, "position_questions": 10},
+        "lora": {"rank": 4, "alpha": 8},
+        "training": {
+            **{"max_steps": 4, "batch_size": 2, "row_length": 160, "evaluate_every": 2, "evaluation_words": 8},
+            "controls": list(get_args(ControlName)),
+        },
+        "evaluation": {"limit": 10, "training_tokens": 6, "bootstrap_samples": 100},
+        **{"results_folder": str(record.parent), "checkpoints_folder": str(tmp_path / "checkpoints")},
+    }
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    for command in ("run", "probe", "retention", "report"):
+        monkeypatch.setattr(sys, "argv", ["letterwise", command, "--config", str(tmp_path / "experiment.yaml")])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    copy(record)
+    assert final_run.NOT_RECORDED not in "".join(everything())
+    assert "| seed 0 | seed 1 |" in generated_final.headline()
+    assert generated_final.cost().count("| ceiling |") == 2
