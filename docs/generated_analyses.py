@@ -28,7 +28,7 @@ def mechanism(run: FinalRun) -> str:
     return "\n\n".join(
         [
             f"Linear probes on {probes.tokens['test']:,} tokens of the vocabulary, of word families that they were not "
-            "fitted on ([method](method.md#probes)):",
+            "fitted on:",
             markdown([Items(what_probes_found(probes))]),
             _best_places(probes),
             figure("probes.png", "What probes read off each layer of base, control and tuned model, with baselines"),

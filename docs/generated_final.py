@@ -114,7 +114,7 @@ def cost(run: FinalRun) -> str:
     return (
         markdown_table(("seed", "adapter", "trained on", "steps", "tokens", "minutes"), rows)
         + f"\n\nIn all {seconds / 3600:.1f} hours of training, evaluation left out, on {' and '.join(machines)}, "
-        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}. {_equal_tokens(run)}"
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
     )
 
 
@@ -148,7 +148,7 @@ def _goals_table(run: FinalRun) -> str:
                 f"share of the ceiling's gain, {_what(f'{kind}_accuracy', 'direct')}",
                 f"{WANTED_SHARE_OF_CEILING:.0%}",
                 NOTHING if mean is None else share_text(mean),
-                _each(texts),
+                _each(texts if values else dict.fromkeys(texts)),
                 NOTHING if mean is None else _yes(mean >= WANTED_SHARE_OF_CEILING),
                 NOTHING,
                 NOTHING,

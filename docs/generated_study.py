@@ -28,15 +28,14 @@ def results() -> str:
 
 
 def cost() -> str:
-    """What the recorded sweeps trained, and for how long."""
-    found = [each for name in ORDER if (each := _recorded(name))]
-    seeds = [seed for sweep in found for trial in sweep.trials for seed in trial.seeds]
-    if not seeds:
+    """What the recorded sweeps trained, and for how long; unfinished trainings too."""
+    trials = [trial for name in ORDER if (found := _recorded(name)) for trial in found.trials if trial.tokens]
+    if not trials:
         return NOT_RECORDED
-    tokens, hours = sum(seed.tokens for seed in seeds), sum(seed.seconds for seed in seeds) / 3600
+    tokens, hours = sum(trial.tokens for trial in trials), sum(trial.seconds for trial in trials) / 3600
     return (
-        f"The recorded sweeps: {len(seeds):,} {'training' if len(seeds) == 1 else 'trainings'}, {tokens / 1e6:.1f} M "
-        f"tokens, {hours:.1f} hours, evaluation left out."
+        f"The recorded sweeps: {len(trials):,} {'trial' if len(trials) == 1 else 'trials'}, {tokens / 1e6:.1f} M "
+        f"tokens, {hours:.1f} hours of training, evaluation left out."
     )
 
 

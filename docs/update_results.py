@@ -184,7 +184,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
         for name in FILES:
             _copy(run_folder / name, temporary / Path(name).name)
         for name, found in analyses.items():
-            _write(temporary / name, found)
+            write_compact(temporary / name, found)
         if PROBES_FILE in analyses:
             _copy(run_folder / PROBES_FIGURE, temporary / Path(PROBES_FIGURE).name)
         for seed, folder in seeds.items():
@@ -197,7 +197,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     if source.suffix == ".json":
-        _write(target, read_json(source))
+        write_compact(target, read_json(source))
     elif source.suffix == ".png":
         with Image.open(source) as figure:
             figure.convert("RGB").quantize(COLOURS).save(target, optimize=True)
@@ -212,10 +212,11 @@ def _without_breakdowns(path: Path) -> None:
     results = read_results(path, EvaluationResults)
     for model in filter(None, map(results.model, (*MODEL_ROLES, *OTHER_CONTROLS))):
         model.breakdowns, model.confusion = {}, {}
-    _write(path, results.model_dump(mode="json"))
+    write_compact(path, results.model_dump(mode="json"))
 
 
-def _write(path: Path, value: Any) -> None:
+def write_compact(path: Path, value: Any) -> None:
+    """Write `value` as JSON in one line, atomically."""
     write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
 

@@ -1,9 +1,9 @@
-"""Copy a sweep's results and its journal to docs/results/study/, from which `make docs` generates the study's tables.
+"""Copy a sweep's results to docs/results/study/, from which `make docs` generates the study's tables.
 
     python docs/update_study.py results/study-exercises
 
-A sweep need not be finished: with its journal put back where `letterwise sweep` keeps it, the same command goes on with
-the trials that are left.
+A sweep need not be finished: then its journal is recorded as well, and with that put back where `letterwise sweep`
+keeps it, the same command goes on with the trials that are left.
 
     python docs/update_study.py --continue results/study-exercises
 
@@ -17,8 +17,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from update_results import write_compact
+
 from letterwise.errors import LetterwiseError
-from letterwise.files import atomic_path
+from letterwise.files import atomic_path, read_json
 from letterwise.results import read_results
 from letterwise.sweep_results import SWEEP_FILE, SweepResults
 
@@ -28,7 +30,9 @@ JOURNAL_FOLDER = "study"
 
 
 def copy_study(sweep_folder: Path, results: Path = RESULTS) -> Path:
-    """Copy a sweep's results and journal to `results`/<name of the sweep>, both or neither; return that folder.
+    """Copy a sweep's results to `results`/<name of the sweep>, without indentation; return that folder.
+
+    While trials are left, its journal too, both or neither.
 
     Raises:
         LetterwiseError: there is no complete trial, or the files cannot be read or written.
@@ -40,8 +44,9 @@ def copy_study(sweep_folder: Path, results: Path = RESULTS) -> Path:
     target = results / sweep_folder.resolve().name
     with atomic_path(target) as temporary:
         temporary.mkdir()
-        shutil.copyfile(sweep_folder / SWEEP_FILE, temporary / SWEEP_FILE)
-        shutil.copyfile(journal, temporary / JOURNAL)
+        write_compact(temporary / SWEEP_FILE, read_json(sweep_folder / SWEEP_FILE))
+        if found.finished < len(found.trials):
+            shutil.copyfile(journal, temporary / JOURNAL)
     return target
 
 
@@ -54,7 +59,7 @@ def put_back(sweep_folder: Path, results: Path = RESULTS) -> Path:
     recorded = results / sweep_folder.resolve().name / JOURNAL
     journal = sweep_folder / JOURNAL_FOLDER / JOURNAL
     if not recorded.is_file():
-        raise LetterwiseError(f"Nothing is recorded of {sweep_folder.name}; there is no {recorded}.")
+        raise LetterwiseError(f"Nothing is recorded to go on with {sweep_folder.name}; there is no {recorded}.")
     if journal.exists():
         raise LetterwiseError(f"{journal} is there already: `letterwise sweep` goes on with it.")
     journal.parent.mkdir(parents=True, exist_ok=True)

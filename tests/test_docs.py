@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from document_scripts import load_script
 from matplotlib.image import imread
 from typer.main import get_command
 
@@ -49,7 +49,7 @@ COMMANDS = {name: options(command) for name, command in get_command(app).command
 
 
 generated, generated_api, generated_performance, generated_speed, performance_figures = map(
-    load_script,
+    import_module,
     ("generated", "generated_api", "generated_performance", "generated_speed", "performance_figures"),
 )
 

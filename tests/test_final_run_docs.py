@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 import finished_run as with_predictions
 import pytest
 import yaml
-from document_scripts import load_script
 from recordable_run import add_analyses, write_run
 
 from letterwise.cli import main
 from letterwise.config import ControlName, ExperimentConfig
 from letterwise.reporting.report import write_report
+from letterwise.reporting.report_document import Text
 
 update_results, final_run, generated_final, generated_analyses = map(
-    load_script, ("update_results", "final_run", "generated_final", "generated_analyses")
+    import_module, ("update_results", "final_run", "generated_final", "generated_analyses")
 )
 OF_THE_RUN = ("headline", "failures", "limits", "cost")
 OF_ITS_ANALYSES = ("mechanism", "forgetting", "items", "errors")
@@ -123,7 +124,7 @@ def test_analyses_are_shown_as_the_report_shows_them(record: Path) -> None:
 
 
 def test_what_is_no_markup_is_not_read_as_such() -> None:
-    block = load_script("final_run").Text("p <0.001, a_b * `c_d`")
+    block = Text("p <0.001, a_b * `c_d`")
     assert final_run.markdown([block]) == "p &lt;0.001, a\\_b \\* `c_d`"
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from document_scripts import load_script
 
 from letterwise.errors import LetterwiseError
 from letterwise.files import write_text
-from letterwise.results import write_results
+from letterwise.results import read_results, write_results
 from letterwise.sweep_results import SweepResults
 
-update_study, generated_study = map(load_script, ("update_study", "generated_study"))
+update_study, generated_study = map(import_module, ("update_study", "generated_study"))
 
 
 def seed_result(spelling: float, position: float) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def sweep_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "study-exercises"
     trials: list[dict[str, Any]] = [
         {"name": name, "state": "complete", "params": {}, "value": position, "interval": (0, 1), "n": 1000,
-         "seeds": [seed_result(spelling, position)], "tokens": 229000}
+         "seeds": [seed_result(spelling, position)], "tokens": 229000, "seconds": 5400}
         for name, spelling, position in (("plain", 0.31, 0.2), ("backwards", 0.25, 0.39))
     ]  # fmt: skip
     trials.append({"name": "gaps", "state": "waiting", "params": {}})
@@ -65,6 +65,7 @@ def test_what_is_recorded_is_shown_with_intervals_and_what_is_not_is_said(
 ) -> None:
     monkeypatch.setattr(generated_study, "RECORDED", tmp_path / "recorded")
     assert generated_study.results().count("*Not recorded yet.*") == len(generated_study.ORDER)
+    assert generated_study.cost() == "*Not recorded yet.*"
     copied = update_study.copy_study(sweep_folder, tmp_path / "recorded")
     assert sorted(path.name for path in copied.iterdir()) == ["study.journal", "sweep.json"]
     shown = generated_study.results()
@@ -73,6 +74,20 @@ def test_what_is_recorded_is_shown_with_intervals_and_what_is_not_is_said(
     assert "| `backwards` | 25.0% [22.4, 27.8] | 39.0% [36.0, 42.1] | 90.1% | 9.0% | 18.0% | 25.0%" in shown
     assert "Always the most frequent answer is right on 12.1% of the positions, 25.0% of the counts." in shown
     assert "Trained on 2 cores of A Processor, 2026-01-02. Not finished: `gaps`." in shown
+    assert generated_study.cost() == (
+        "The recorded sweeps: 2 trials, 0.5 M tokens, 3.0 hours of training, evaluation left out."
+    )
+
+
+def test_a_finished_sweep_is_recorded_without_its_journal(sweep_folder: Path, tmp_path: Path) -> None:
+    found = read_results(sweep_folder / "sweep.json", SweepResults)
+    found.trials.pop()
+    write_results(sweep_folder / "sweep.json", found)
+    copied = update_study.copy_study(sweep_folder, tmp_path / "recorded")
+    assert [path.name for path in copied.iterdir()] == ["sweep.json"]
+    assert read_results(copied / "sweep.json", SweepResults) == found
+    with pytest.raises(LetterwiseError, match="Nothing is recorded to go on with study-exercises"):
+        update_study.put_back(tmp_path / "elsewhere" / "study-exercises", tmp_path / "recorded")
 
 
 def test_a_recorded_sweep_is_gone_on_with(sweep_folder: Path, tmp_path: Path) -> None:
@@ -83,7 +98,7 @@ def test_a_recorded_sweep_is_gone_on_with(sweep_folder: Path, tmp_path: Path) ->
     journal = update_study.put_back(tmp_path / "elsewhere" / "study-exercises", recorded)
     assert journal == tmp_path / "elsewhere" / "study-exercises" / "study" / "study.journal"
     assert journal.read_text() == "{}\n"
-    with pytest.raises(LetterwiseError, match="Nothing is recorded of study-words"):
+    with pytest.raises(LetterwiseError, match="Nothing is recorded to go on with study-words"):
         update_study.put_back(tmp_path / "study-words", recorded)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from document_scripts import load_script
 from matplotlib.figure import Figure
 
 from letterwise.analysis_results import (
@@ -47,7 +47,7 @@ from letterwise.results import (
     write_results,
 )
 
-update_results = load_script("update_results")
+update_results = import_module("update_results")
 
 METRICS = ("spelling_accuracy", "letter_count_accuracy", "letter_position_accuracy")
 ADAPTERS = {"finetuned": "a" * 64, "control": "b" * 64}
