@@ -321,6 +321,30 @@ def test_a_bundle_can_be_made_and_verified_without_a_hub(
     assert results.finetuned_model
 
 
+def test_analyses_of_the_published_adapter_travel_with_it_and_those_of_another_stay(
+    hub: LocalHub, run_copy: Path, letterwise: Letterwise, tmp_path: Path
+) -> None:
+    run, folder = tmp_path / "results" / "tiny", tmp_path / "bundle"
+    for command in ("probe", "retention"):
+        assert letterwise(command, "--config", run_copy) == 0
+    assert letterwise("publish", "model", "--config", run_copy, "--to", folder, "--merged") == 0
+    analyses = ("item_analysis.json", "retention.json", "probes.json", "figures/probes.png")
+    for name in analyses:
+        assert (folder / name).read_bytes() == (run / name).read_bytes()
+    assert letterwise("publish", "verify", folder) == 0
+
+    for name in ("retention.json", "probes.json"):
+        path = run / name
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if name == "probes.json":
+            found["models"]["finetuned"]["revision"] = "another"
+        else:
+            found["revisions"]["finetuned"] = "another"
+        path.write_text(json.dumps(found), encoding="utf-8")
+    assert letterwise("publish", "model", "--config", run_copy, "--to", folder, "--merged") == 0
+    assert [name for name in analyses if (folder / name).exists()] == ["item_analysis.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -17,16 +17,19 @@ from transformers import GenerationConfig
 
 from letterwise import __version__
 from letterwise.adapters import ADAPTER_BASE_FILE, ADAPTER_WEIGHTS, CALIBRATION_FILE, merge_adapter
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, write_json
 from letterwise.licences import LICENSE_FILE, write_terms
 from letterwise.models import first_line, load_tokenizer, quiet
+from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE
 from letterwise.publication import BUNDLE_FILE, PREDICTIONS_FILE, Bundle, checksums_in
 from letterwise.publishing.predictions import load_engine, record_predictions
 from letterwise.publishing.sources import FinishedRun
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import SPELLING_TOKENS, usage_code, write_model_card
-from letterwise.results import TASKS, Environment, read_results
+from letterwise.reporting.report_record import read_probes, read_retention
+from letterwise.results import TASKS, Environment, EvaluationResults, read_results
 
 RUN_FILES = (
     *("evaluation_results.json", "transfer.json", "data_audit.json"),
@@ -80,7 +83,7 @@ def bundle_model(
     )
     with atomic_path(to) as folder:
         folder.mkdir()
-        _copy_run(run, folder)
+        _copy_run(run, results, folder)
         _write_adapter(run, bundle, folder)
         if merged:
             merge_adapter(run.base, run.adapter, folder / MERGED)
@@ -131,8 +134,16 @@ def check_target(to: Path) -> None:
         raise LetterwiseError(f"{to} exists and is no bundle; name another folder, or remove it.")
 
 
-def _copy_run(run: FinishedRun, folder: Path) -> None:
-    for name in RUN_FILES:
+def _copy_run(run: FinishedRun, results: EvaluationResults, folder: Path) -> None:
+    """The run's files, its analyses where they are of the published adapter, and its figures."""
+    probes = read_probes(run.folder / PROBES_FILE, results)
+    found = {
+        ITEM_ANALYSIS_FILE: (run.folder / ITEM_ANALYSIS_FILE).is_file(),  # of the same step as transfer.json
+        RETENTION_FILE: read_retention(run.folder / RETENTION_FILE, results),
+        PROBES_FILE: probes,
+        PROBES_FIGURE: probes,
+    }
+    for name in (*RUN_FILES, *(name for name, current in found.items() if current)):
         copy_file(run.folder / name, folder / name)
     for task in TASKS:
         for path in (run.folder / task / "figures").glob("*.png"):

@@ -13,13 +13,16 @@ from typing import Any
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
+from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, Retention
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.licences import GEMMA_NOTICE
+from letterwise.probe_results import PROBES_FILE
 from letterwise.publication import BUNDLE_FILE, PREDICTIONS_FILE, Bundle, StoredPredictions, files_in
 from letterwise.reporting.exercise_mix import mix_sentences
 from letterwise.reporting.hub_results import model_index
 from letterwise.reporting.other_controls import COLUMNS, NAMES, other_control_rows
 from letterwise.reporting.report_findings import first_paragraph
+from letterwise.reporting.report_retention import retention_sentence
 from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
 from letterwise.reporting.templating import markdown_table, render
 from letterwise.results import (
@@ -48,6 +51,7 @@ FIGURES = {
     "item_table.png": "Words spelled correctly against questions answered correctly",
     "confusion.png": "True against predicted answers",
     "accuracy_by_word_length.png": "Accuracy by word length",
+    "probes.png": "What probes read off each layer of base, control and tuned model",
 }
 FILE_NOTES = {
     "adapter_model.safetensors": "the adapter's weights",
@@ -57,6 +61,9 @@ FILE_NOTES = {
     "generation_config.json": "greedy decoding, as evaluated",
     "evaluation_results.json": "every metric with n, interval, baselines, control and answer modes",
     "transfer.json": "the transfer analysis",
+    ITEM_ANALYSIS_FILE: "which items are answered right, and what right answers go with",
+    RETENTION_FILE: "what training left of the base model's English",
+    PROBES_FILE: "which letters each layer tells, before and after training",
     "data_audit.json": "proof that nothing leaks, and checksums of the data",
     "config.yaml": "the training configuration",
     "training_log.jsonl": "loss, learning rate, tokens and evaluations by step",
@@ -87,6 +94,7 @@ def model_card(folder: Path) -> str:
     audit = read_results(folder / "data_audit.json", DataAudit)
     config = load_config(folder / "config.yaml")
     files = files_in(folder)
+    retention = read_results(folder / RETENTION_FILE, Retention) if RETENTION_FILE in files else None
     return render(
         "model_card.md.jinja",
         card_data=_metadata(bundle, results, stored).to_yaml(),
@@ -109,6 +117,7 @@ def model_card(folder: Path) -> str:
         breakdowns=_breakdowns(results),
         calibration=_calibration(results),
         transfer_table=_transfer(transfer),
+        retention=retention_sentence(retention) if retention else "",
         usage=(usage := usage_code(bundle)),
         needs_letterwise="from letterwise" in usage,
         figures={name: text for name, text in FIGURES.items() if f"figures/{name}" in files},
