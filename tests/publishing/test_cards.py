@@ -22,7 +22,7 @@ from letterwise.publishing.verify import verify
 from letterwise.reporting.hub_results import eval_result_files
 from letterwise.reporting.model_card import model_card, write_model_card
 from letterwise.reporting.report_findings import first_paragraph
-from letterwise.reporting.summary import conclusion, headline_markdown
+from letterwise.reporting.summary import conclusion, headline_markdown, share_text
 from letterwise.results import Estimate, EvaluationResults, TransferResults, read_results, write_results
 
 NAMED = ("control", "ceiling")
@@ -88,6 +88,13 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def tuned_spelling(folder: Path) -> str:
+    """How the card's tables write the tuned model's spelling accuracy."""
+    tuned = results_of(folder).finetuned_model
+    assert tuned
+    return share_text(tuned.metrics["spelling_accuracy"], tuned.intervals["spelling_accuracy"])
 
 
 def body(folder: Path) -> str:
@@ -213,12 +220,16 @@ def test_addresses_of_source_are_taken() -> None:
 def test_a_part_that_got_worse_is_not_hidden_by_the_whole(folder: Path) -> None:
     results = results_of(folder)
     assert results.finetuned_model
+    for part in ("inner", "last"):
+        metric = f"letter_position_accuracy_{part}"
+        results.base_model.intervals[metric], results.finetuned_model.intervals[metric] = (0.3, 0.4), (0.1, 0.2)
+        results.base_model.metrics[metric], results.finetuned_model.metrics[metric] = 0.35, 0.15
     warning = first_paragraph(results).partition("Tuning made worse: ")[2]
     assert "questions about an inner letter (" in warning
     assert "questions about the last letter (" in warning
     for part in ("inner", "last"):  # as before, within the intervals
         results.finetuned_model.intervals[f"letter_position_accuracy_{part}"] = (0.0, 0.9)
-    assert "questions about" not in first_paragraph(results)
+    assert "letter (" not in first_paragraph(results)
 
 
 def test_the_card_of_a_gemma_passes_its_terms_on(tmp_path: Path) -> None:
@@ -301,9 +312,10 @@ def test_an_untouched_bundle_agrees(folder: Path) -> None:
 
 
 def test_one_digit_in_the_card_is_found_and_named(folder: Path) -> None:
-    change(folder / "README.md", "| 1.1% [0.6, 2.0] | 0.4%", "| 1.1% [0.6, 2.0] | 0.9%")
+    share = tuned_spelling(folder).partition(" ")[0]
+    change(folder / "README.md", f"| {share} [", "| 99.9% [")
     (problem,) = card_text_problems(folder, bundle_of(folder))
-    assert re.match(r"line \d+ of README.md says '.*0\.9%.*' where the files say '.*0\.4%", problem)
+    assert re.match(rf"line \d+ of README.md says '.*99\.9%.*' where the files say '.*{re.escape(share)}", problem)
 
 
 def test_one_digit_in_the_metadata_is_found_and_named(folder: Path) -> None:
@@ -388,9 +400,10 @@ def test_of_a_card_by_another_version_the_figures_are_compared(tmp_path: Path) -
     change(folder / "README.md", "### Out-of-scope use", "### What it is not for")
     assert card_text_problems(folder, bundle) == []
 
-    change(folder / "README.md", "53.2% [50.1, 56.3] | +52.1", "53.8% [50.1, 56.3] | +52.1")
+    cell = tuned_spelling(folder)
+    change(folder / "README.md", f"| {cell} | +", "| 99.9% [99.8, 100.0] | +")
     (problem,) = card_text_problems(folder, bundle)
-    assert problem == "README.md has no row of spelling_accuracy (direct) with 53.2% [50.1, 56.3]"
+    assert problem == f"README.md has no row of spelling_accuracy (direct) with {cell}"
 
 
 def test_a_bundle_without_its_results_cannot_be_written_about(folder: Path) -> None:
