@@ -133,6 +133,7 @@ soak: setup ## Ten minutes of mixed load with faults against the service (MODEL=
 
 docs: setup ## Write the generated parts of README.md and docs/ anew
 	$(BIN)/python docs/performance_figures.py
+	$(BIN)/python docs/final_run_figure.py
 	$(COG) -r $(DOCUMENTS)
 
 deployment: setup ## Write the generated parts of deployment/ anew: dashboards, the operator's rules, overlays' settings

@@ -65,19 +65,25 @@ class FinalRun:
         return {seed: recorded.results for seed, recorded in self.seeds.items()}
 
 
+def read_final_run() -> FinalRun | None:
+    """The recorded run that is the final one, which it is once its ceiling was evaluated; None while there is none."""
+    if not (FOLDER / "evaluation_results.json").is_file():
+        return None
+    first = _read_seed(FOLDER)
+    if "ceiling" not in first.results.other_controls:
+        return None
+    config = load_config(FOLDER / "config.yaml")
+    further = {seed: _read_seed(FOLDER / f"seed-{seed}") for seed in config.further_seeds}
+    return FinalRun(config, {config.training_seed: first, **further})
+
+
 def of_final_run(write: Callable[[FinalRun], str]) -> Callable[[], str]:
-    """Write about the final run, or say that it is not recorded: a run is the final one once its ceiling is in it."""
+    """Write about the final run, or say that it is not recorded."""
 
     @wraps(write)
     def written() -> str:
-        if not (FOLDER / "evaluation_results.json").is_file():
-            return NOT_RECORDED
-        first = _read_seed(FOLDER)
-        if "ceiling" not in first.results.other_controls:
-            return NOT_RECORDED
-        config = load_config(FOLDER / "config.yaml")
-        further = {seed: _read_seed(FOLDER / f"seed-{seed}") for seed in config.further_seeds}
-        return write(FinalRun(config, {config.training_seed: first, **further}))
+        run = read_final_run()
+        return write(run) if run else NOT_RECORDED
 
     return written
 

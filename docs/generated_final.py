@@ -59,8 +59,9 @@ def headline(run: FinalRun) -> str:
     """The goals beside what was reached, every accuracy of every model, each seed, and the figure of it."""
     return "\n\n".join(
         [
-            _goals_table(run),
             _verdict(run),
+            figure("goals.png", "Accuracies of each model, means and seeds, beside the goals of the study"),
+            _goals_table(run),
             _accuracies(run),
             _by_seed(run),
             figure("answer_modes.png", "Count and position accuracy of each model in each answer mode"),

@@ -199,8 +199,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.suffix == ".json":
         write_compact(target, read_json(source))
     elif source.suffix == ".png":
-        with Image.open(source) as figure:
-            figure.convert("RGB").quantize(COLOURS).save(target, optimize=True)
+        copy_small(source, target)
     elif source.name == LOG and source.stat().st_size > MOST_LOG_BYTES:
         evaluated = [entry for entry in read_training_log(source) if entry.evaluation]
         target.write_text("".join(f"{entry.model_dump_json()}\n" for entry in evaluated), encoding="utf-8")
@@ -213,6 +212,13 @@ def _without_breakdowns(path: Path) -> None:
     for model in filter(None, map(results.model, (*MODEL_ROLES, *OTHER_CONTROLS))):
         model.breakdowns, model.confusion = {}, {}
     write_compact(path, results.model_dump(mode="json"))
+
+
+def copy_small(source: Path, target: Path) -> None:
+    """Copy a figure with few colours; `target` may be `source`."""
+    with Image.open(source) as figure:
+        small = figure.convert("RGB").quantize(COLOURS)
+    small.save(target, optimize=True)
 
 
 def write_compact(path: Path, value: Any) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import finished_run as with_predictions
+import numpy as np
 import pytest
 import yaml
+from matplotlib.image import imread
 from recordable_run import add_analyses, write_run
 
 from letterwise.cli import main
@@ -17,8 +19,8 @@ from letterwise.config import ControlName, ExperimentConfig
 from letterwise.reporting.report import write_report
 from letterwise.reporting.report_document import Text
 
-update_results, final_run, generated_final, generated_analyses = map(
-    import_module, ("update_results", "final_run", "generated_final", "generated_analyses")
+update_results, final_run, final_run_figure, generated_final, generated_analyses = map(
+    import_module, ("update_results", "final_run", "final_run_figure", "generated_final", "generated_analyses")
 )
 OF_THE_RUN = ("headline", "failures", "limits", "cost")
 OF_ITS_ANALYSES = ("mechanism", "forgetting", "items", "errors")
@@ -93,6 +95,30 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     assert cost.count("| tuned |") == 3
     assert cost.count("| ceiling |") == 1
     assert "In all 0.3 hours of training, evaluation left out, on 2 cores of A Processor, 2026-01-02." in cost
+
+
+def test_goals_are_drawn_beside_what_was_reached(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final_run_figure.main()
+    assert capsys.readouterr().out == ""
+    config = ExperimentConfig(run_name="standard", further_seeds=[1])
+    write_run(record.with_name("standard-seed-1"), config.with_seed(1), spelling=0.9)
+    copy(write_run(record, config, spelling=0.7, every_control=True))
+    assert "goals.png" not in generated_final.headline()
+    final_run_figure.main()
+    drawn = final_run.FOLDER / "goals.png"
+    assert drawn.stat().st_size < 60_000
+    assert "(results/standard/goals.png)" in generated_final.headline()
+    once = drawn.read_bytes()
+    final_run_figure.main()
+    assert drawn.read_bytes() == once
+
+
+def test_the_drawn_goals_are_those_of_the_recorded_run(tmp_path: Path) -> None:
+    run, kept = final_run.read_final_run(), final_run.FOLDER / "goals.png"
+    assert bool(run) == kept.is_file(), "run `make docs`"
+    if run:
+        final_run_figure.draw(run, tmp_path / "goals.png")
+        assert np.array_equal(imread(tmp_path / "goals.png"), imread(kept)), "goals.png is old: run `make docs`"
 
 
 def test_too_few_seeds_and_words_are_said(record: Path) -> None:
