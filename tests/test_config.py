@@ -49,6 +49,9 @@ def test_a_further_seed_varies_the_training_alone(tmp_path: Path) -> None:
     assert again.training == TrainingConfig(max_steps=7, seed=4)
     assert again.words == config.words
     assert again.data == config.data
+    fewer = {"controls_of_further_seeds": ["shuffled"], "training": {"controls": ["shuffled", "ceiling"]}}
+    again = override(config, fewer).with_seed(4)
+    assert (again.training.controls, again.controls_of_further_seeds) == (["shuffled"], None)
     with pytest.raises(LetterwiseError, match=r"^further_seeds must differ from each other"):
         override(config, {"seed": 0})
 
@@ -69,6 +72,7 @@ def test_a_further_seed_varies_the_training_alone(tmp_path: Path) -> None:
             "'evaluation.engine': input should be 'transformers' or 'vllm'",
         ),
         ("run_name: x\nfurther_seeds: [0]", "further_seeds must differ"),
+        ("run_name: x\ncontrols_of_further_seeds: [ceiling, ceiling]", "each control is wanted once"),
         ("run_name: x\nfurther_seeds: [1, 1]", "further_seeds must differ"),
         (f"run_name: {'x' * 75}\nfurther_seeds: [1]", "run_name with '-seed-' and each of further_seeds may have 80"),
         ("run_name: x\nevaluation: {modes: []}", "'evaluation.modes': list should have at least 1 item"),

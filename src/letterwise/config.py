@@ -25,6 +25,12 @@ RUN_NAME_LENGTH = 80
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=RUN_NAME_LENGTH)]
 
 
+def _each_once(controls: list[ControlName]) -> list[ControlName]:
+    if len(set(controls)) < len(controls):
+        raise ValueError("each control is wanted once")
+    return controls
+
+
 class LoraSection(Section):
     """The adapter (peft's LoraConfig)."""
 
@@ -99,10 +105,8 @@ class TrainingConfig(Section):
 
     @field_validator("controls")
     @classmethod
-    def _each_once(cls, controls: list[ControlName]) -> list[ControlName]:
-        if len(set(controls)) < len(controls):
-            raise ValueError("each control is wanted once")
-        return controls
+    def _each_control_once(cls, controls: list[ControlName]) -> list[ControlName]:
+        return _each_once(controls)
 
     @model_validator(mode="after")
     def _one_compiler(self) -> TrainingConfig:
@@ -155,6 +159,8 @@ class ExperimentConfig(Section):
     further_seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field([])
     """Seeds of the training with which `letterwise run` does everything once more, on the same words and data; each in
     a run of its own, <run_name>-seed-<seed>."""
+    controls_of_further_seeds: list[ControlName] | None = None
+    """Adapters to train for comparison with each of further_seeds; null: those of training.controls."""
     results_folder: Path = Path("results")
     """Where run folders are made."""
     checkpoints_folder: Path = Path("checkpoints")
@@ -165,6 +171,11 @@ class ExperimentConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("controls_of_further_seeds")
+    @classmethod
+    def _each_control_once(cls, controls: list[ControlName] | None) -> list[ControlName] | None:
+        return controls and _each_once(controls)
 
     @model_validator(mode="after")
     def _each_seed_once(self) -> ExperimentConfig:
@@ -218,9 +229,14 @@ class ExperimentConfig(Section):
 
     def with_seed(self, seed: int) -> ExperimentConfig:
         """The same experiment with another seed of the training alone, as a run of its own."""
-        training = self.training.model_copy(update={"seed": seed})
-        name = f"{self.run_name}-seed-{seed}"
-        return self.model_copy(update={"run_name": name, "training": training, "further_seeds": []})
+        controls = self.training.controls if self.controls_of_further_seeds is None else self.controls_of_further_seeds
+        changed = {
+            "run_name": f"{self.run_name}-seed-{seed}",
+            "training": self.training.model_copy(update={"seed": seed, "controls": controls}),
+            "further_seeds": [],
+            "controls_of_further_seeds": None,
+        }
+        return self.model_copy(update=changed)
 
 
 def load_config(path: Path) -> ExperimentConfig:

@@ -35,6 +35,7 @@ FIXED = {
     "revision": "name another base_model instead",
     "seed": "trials are repeated by study.seeds_per_trial, on the same words and data",
     "further_seeds": "trials are repeated by study.seeds_per_trial",
+    "controls_of_further_seeds": "study.control says whether trials have a control",
     "training.controls": "study.control says whether trials have a control",
     "training.seed": "trials are repeated by study.seeds_per_trial",
     **dict.fromkeys(
@@ -185,6 +186,7 @@ class SweepConfig(Section):
                 "checkpoints_folder": self.experiment.checkpoints_folder / self.study.name,
                 "training.seed": seed,
                 "further_seeds": [],
+                "controls_of_further_seeds": None,
                 "tracking.group": tracking.group or self.study.name,
             },
         )
