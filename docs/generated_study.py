@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from letterwise.evaluation.statistics import wilson_interval
-from letterwise.results import read_results
+from letterwise.results import Environment, read_results
 from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, TrialResult
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "results" / "study"
-ORDER = ("exercises", "words", "templates", "amount", "capacity")
+ORDER = ("exercises", "words", "templates", "amount", "capacity", "combinations")
 """In which the sweeps run."""
 POSITIONS = ("first", "inner", "last")
 
@@ -38,7 +38,7 @@ def _section(name: str) -> str:
     rows = [_untrained(one), *(_row(trial) for trial in complete)]
     left = [f"`{trial.name}`" for trial in found.trials if trial.state != "complete"]
     environments = [seed.environment for trial in complete for seed in trial.seeds]
-    cpus = sorted({f"{environment.cores} cores of {environment.cpu}" for environment in environments})
+    machines = sorted({_machine(environment) for environment in environments})
     dates = sorted({environment.created[:10] for environment in environments})
     majority = ", ".join(
         f"{one.majority_class[kind]:.1%} of the {what}"
@@ -49,10 +49,16 @@ def _section(name: str) -> str:
         f"n = {one.metrics_n['spelling_accuracy']:,} validation words, {one.metrics_n['letter_position_accuracy']:,} "
         f"positions and {one.metrics_n['letter_count_accuracy']:,} counts in mode `direct`; brackets are 95% Wilson "
         f"intervals. Always the most frequent answer is right on {majority}.",
-        f"Trained on {' and '.join(cpus)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
+        f"Trained on {' and '.join(machines)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         *([f"Not finished: {', '.join(left)}."] if left else []),
     ]
     return "\n\n".join([heading, _table(header, rows), " ".join(notes)])
+
+
+def _machine(environment: Environment) -> str:
+    """What computed."""
+    gpu = environment.gpu if environment.device == "cuda" else None
+    return f"an {gpu}" if gpu else f"{environment.cores} cores of {environment.cpu}"
 
 
 def _untrained(seed: SeedResult) -> tuple[str, ...]:
