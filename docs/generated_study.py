@@ -16,7 +16,7 @@ from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, Trial
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "results" / "study"
-ORDER = ("exercises", "words", "templates", "amount", "capacity", "combinations")
+ORDER = ("exercises", "words", "templates", "amount", "batches", "capacity", "combinations")
 """In which the sweeps run."""
 POSITIONS = ("first", "inner", "last")
 
