@@ -10,13 +10,13 @@ from pathlib import Path
 
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.reporting.templating import markdown_table
-from letterwise.results import read_results
+from letterwise.results import Environment, read_results
 from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, TrialResult
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "results" / "study"
-ORDER = ("exercises", "words", "templates", "amount", "capacity")
+ORDER = ("exercises", "words", "templates", "amount", "batches", "capacity", "combinations")
 """In which the sweeps run."""
 NOT_RECORDED = "*Not recorded yet.*"
 POSITIONS = ("first", "inner", "last")
@@ -28,14 +28,25 @@ def results() -> str:
 
 
 def cost() -> str:
-    """What the recorded sweeps trained, and for how long; unfinished trainings too."""
-    trials = [trial for name in ORDER if (found := _recorded(name)) for trial in found.trials if trial.tokens]
-    if not trials:
+    """What the complete trials of the recorded sweeps took, by machine."""
+    trials = [trial for name in ORDER if (found := _recorded(name)) for trial in found.trials]
+    rows: dict[str, list[SeedResult]] = {}
+    for seed in (seed for trial in trials if trial.state == "complete" for seed in trial.seeds):
+        rows.setdefault(_machine(seed.environment), []).append(seed)
+    if not rows:
         return NOT_RECORDED
-    tokens, hours = sum(trial.tokens for trial in trials), sum(trial.seconds for trial in trials) / 3600
-    return (
-        f"The recorded sweeps: {len(trials):,} {'trial' if len(trials) == 1 else 'trials'}, {tokens / 1e6:.1f} M "
-        f"tokens, {hours:.1f} hours of training, evaluation left out."
+    header = ("the sweeps, on", "complete trainings", "tokens", "hours, evaluation left out")
+    return markdown_table(
+        header,
+        [
+            (
+                machine,
+                f"{len(seeds):,}",
+                f"{sum(seed.tokens for seed in seeds) / 1e6:.1f} M",
+                f"{sum(seed.seconds for seed in seeds) / 3600:.1f}",
+            )
+            for machine, seeds in rows.items()
+        ],
     )
 
 
@@ -54,7 +65,7 @@ def _section(name: str) -> str:
     rows = [_untrained(one), *(_row(trial) for trial in complete)]
     left = [f"`{trial.name}`" for trial in found.trials if trial.state != "complete"]
     environments = [seed.environment for trial in complete for seed in trial.seeds]
-    cpus = sorted({f"{environment.cores} cores of {environment.cpu}" for environment in environments})
+    machines = sorted({_machine(environment) for environment in environments})
     dates = sorted({environment.created[:10] for environment in environments})
     majority = ", ".join(
         f"{one.majority_class[kind]:.1%} of the {what}"
@@ -65,10 +76,16 @@ def _section(name: str) -> str:
         f"n = {one.metrics_n['spelling_accuracy']:,} validation words, {one.metrics_n['letter_position_accuracy']:,} "
         f"positions and {one.metrics_n['letter_count_accuracy']:,} counts in mode `direct`; brackets are 95% Wilson "
         f"intervals. Always the most frequent answer is right on {majority}.",
-        f"Trained on {' and '.join(cpus)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
+        f"Trained on {' and '.join(machines)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         *([f"Not finished: {', '.join(left)}."] if left else []),
     ]
     return "\n\n".join([heading, markdown_table(header, rows), " ".join(notes)])
+
+
+def _machine(environment: Environment) -> str:
+    """What computed."""
+    gpu = environment.gpu if environment.device == "cuda" else None
+    return f"an {gpu}" if gpu else f"{environment.cores} cores of {environment.cpu}"
 
 
 def _untrained(seed: SeedResult) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ def sweep(
 ) -> None:
     """Train many variants of one experiment, compare them on validation words, and write down the best.
 
-    Writes results/<study>/: sweep.json, best_config.yaml for `letterwise run`, importance.png, and a run folder for
-    each training. The same command goes on with an interrupted study, and joins one that runs elsewhere.
+    Writes results/<study_name>/: sweep.json, best_config.yaml for `letterwise run`, importance.png, and a run folder
+    for each training. The same command goes on with an interrupted study, and joins one that runs elsewhere.
     """
     settings = load_sweep(config)
     terminal = Terminal()
