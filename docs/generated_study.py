@@ -6,7 +6,10 @@ that it is not recorded.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from statsmodels.stats.proportion import proportions_ztest
 
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.reporting.templating import markdown_table
@@ -20,6 +23,11 @@ ORDER = ("exercises", "words", "templates", "amount", "batches", "capacity", "co
 """In which the sweeps run."""
 NOT_RECORDED = "*Not recorded yet.*"
 POSITIONS = ("first", "inner", "last")
+COMPARED = {
+    "spelling": "spelling_accuracy",
+    "positions": "letter_position_accuracy",
+    "counts": "letter_count_accuracy",
+}
 
 
 def results() -> str:
@@ -79,7 +87,49 @@ def _section(name: str) -> str:
         f"Trained on {' and '.join(machines)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.",
         *([f"Not finished: {', '.join(left)}."] if left else []),
     ]
-    return "\n\n".join([heading, markdown_table(header, rows), " ".join(notes)])
+    return "\n\n".join([heading, markdown_table(header, rows), " ".join(notes), *_against_plain(complete)])
+
+
+def _against_plain(complete: Sequence[TrialResult]) -> list[str]:
+    """Which variants differ from the one that changes nothing, by a two-proportion z test; nothing without that one."""
+    plain = next((trial for trial in complete if not trial.params), None)
+    others = [trial for trial in complete if trial is not plain]
+    if plain is None or not others:
+        return []
+    expected = _shares(plain)
+    said = []
+    for what, (share, n) in expected.items():
+        better: list[str] = []
+        worse: list[str] = []
+        for trial in others:
+            value, size = _shares(trial)[what]
+            _, p_value = proportions_ztest([round(value * size), round(share * n)], [size, n])
+            if p_value < 0.05:
+                (better if value > share else worse).append(f"`{trial.name}`")
+        found = [
+            *([f"higher with {', '.join(better)}"] if better else []),
+            *([f"lower with {', '.join(worse)}"] if worse else []),
+        ]
+        said.append(f"{what} {', '.join(found) or 'no different'}")
+    return [
+        f"Against `{plain.name}`, beyond chance (z test, p < 0.05, not corrected for the number of variants): "
+        f"{'; '.join(said)}."
+    ]
+
+
+def _shares(trial: TrialResult) -> dict[str, tuple[float, int]]:
+    """What is compared → its mean over the seeds, and one seed's n."""
+    seeds, first = trial.seeds, trial.seeds[0]
+    found = {
+        what: (sum(seed.metrics[metric] for seed in seeds) / len(seeds), first.metrics_n[metric])
+        for what, metric in COMPARED.items()
+        if metric in first.metrics
+    }
+    for place in POSITIONS:
+        if first.positions and place in first.positions:
+            right = [seed.positions[place] for seed in seeds if seed.positions]
+            found[f"{place} letters"] = (sum(r / asked for r, asked in right) / len(right), right[0][1])
+    return found
 
 
 def _machine(environment: Environment) -> str:

@@ -48,9 +48,11 @@ def sweep_folder(tmp_path: Path) -> Path:
     """A sweep with two finished trials and one to come."""
     folder = tmp_path / "study-exercises"
     trials: list[dict[str, Any]] = [
-        {"name": name, "state": "complete", "params": {}, "value": position, "interval": (0, 1), "n": 1000,
+        {"name": name, "state": "complete", "params": params, "value": position, "interval": (0, 1), "n": 1000,
          "seeds": [seed_result(spelling, position)], "tokens": 229000}
-        for name, spelling, position in (("plain", 0.31, 0.2), ("backwards", 0.25, 0.39))
+        for name, spelling, position, params in (
+            ("plain", 0.31, 0.2, {}), ("backwards", 0.25, 0.39, {"data.exercises": {"spelling": 1, "backwards": 1}})
+        )
     ]  # fmt: skip
     trials.append({"name": "gaps", "state": "waiting", "params": {}})
     found = {"study": "study-exercises", "metric": "letter_position_accuracy", "seeds": [0], "config": {}}
@@ -74,6 +76,8 @@ def test_what_is_recorded_is_shown_with_intervals_and_what_is_not_is_said(
     assert "| `backwards` | 25.0% [22.4, 27.8] | 39.0% [36.0, 42.1] | 90.1% | 9.0% | 18.0% | 25.0%" in shown
     assert "Always the most frequent answer is right on 12.1% of the positions, 25.0% of the counts." in shown
     assert "Trained on 2 cores of A Processor, 2026-01-02. Not finished: `gaps`." in shown
+    assert "not corrected for the number of variants): spelling lower with `backwards`; positions higher with " in shown
+    assert "counts no different" in shown
     assert "| 2 cores of A Processor | 2 | 0.5 M | 0.2 |" in generated_study.cost()
 
 
