@@ -75,7 +75,7 @@ class Writer:
         rows, drafts = batch.rows, [self._drafts[text] for text in batch.texts]
         keep = [1 + len(draft) for draft in drafts]
         logits = run(self.runner, rows, [[*own, *draft] for own, draft in zip(batch.tokens, drafts, strict=True)], keep)
-        chosen = torch.split(logits.argmax(dim=-1), keep)
+        chosen = torch.split(logits.max(dim=-1).indices, keep)
         going = []
         for row, (text, tokens, steps) in enumerate(zip(batch.texts, chosen, torch.split(logits, keep), strict=True)):
             draft, best, written = drafts[row], tokens.tolist(), self.written[text]
