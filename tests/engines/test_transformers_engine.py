@@ -215,6 +215,39 @@ def test_what_prompts_share_is_run_once(
     assert passes == [sum(len(tokenizer.tokenize(prompt.body)) for prompt in ask)]
 
 
+def test_prompts_with_different_leads_to_their_answers_are_read_once(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the questions of both types are where " 3" is two tokens and " r" is one."""
+    engine = TransformersEngine(model, tokenizer)
+    engine.score(MIXED_PROMPTS, [LETTERS] * len(MIXED_PROMPTS))  # runs what they share
+    monkeypatch.setattr(
+        engine._tokens, "continuations", lambda text, ids, answers: ([*ids, *[5] * (len(text) % 2)], [[6], [7]])
+    )
+    passes = passes_of(engine, monkeypatch)
+    engine.score_and_generate(MIXED_PROMPTS, [LETTERS[:2]] * len(MIXED_PROMPTS), 1)
+    own = [len(engine._tokens.split(prompt, tokenizer.encode(prompt.text))[1]) for prompt in MIXED_PROMPTS]
+    assert passes == [sum(own) + sum(len(prompt.text) % 2 for prompt in MIXED_PROMPTS)]
+
+
+def test_what_goes_on_after_one_batch_is_written_with_the_next(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pass writes after fewer texts than a batch has, but those after the last batch is read."""
+    size = 4
+    engine = TransformersEngine(model, tokenizer, size)
+    engine.score(MIXED_PROMPTS, [LETTERS] * len(MIXED_PROMPTS))  # runs what they share
+    passes = passes_of(engine, monkeypatch)
+    for start in range(0, len(MIXED_PROMPTS), size):
+        engine.generate(MIXED_PROMPTS[start : start + size], NEW_TOKENS)
+    separately = [tokens < size for tokens in passes]
+    passes.clear()
+    engine.generate(MIXED_PROMPTS, NEW_TOKENS)
+    narrow = [tokens < size for tokens in passes]
+    assert narrow == sorted(narrow)
+    assert len(narrow) < len(separately)
+
+
 def test_nothing_asked_gives_nothing(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     engine = TransformersEngine(model, tokenizer)
     assert engine.generate([], NEW_TOKENS) == []
@@ -235,12 +268,16 @@ def test_an_engine_answers_the_same_again(model: PreTrainedModel, tokenizer: Pre
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-@pytest.mark.parametrize("answers", [COUNTS, LETTERS, WORD_ANSWERS], ids=["counts", "letters", "words"])
+@pytest.mark.parametrize(
+    "answers",
+    [[COUNTS], [LETTERS], [WORD_ANSWERS], [COUNTS, WORD_ANSWERS, LETTERS]],
+    ids=["counts", "letters", "words", "each in turn"],
+)
 def test_scoring_and_generating_at_once_gives_what_each_gives(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, answers: list[str], batch_size: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, answers: list[list[str]], batch_size: int
 ) -> None:
     engine = TransformersEngine(model, tokenizer, batch_size)
-    candidates = [answers] * len(MIXED_PROMPTS)
+    candidates = [answers[number % len(answers)] for number in range(len(MIXED_PROMPTS))]
     scores, generations = engine.score_and_generate(MIXED_PROMPTS, candidates, NEW_TOKENS)
     assert generations == engine.generate(MIXED_PROMPTS, NEW_TOKENS)
     for one, other in zip(scores, engine.score(MIXED_PROMPTS, candidates), strict=True):
@@ -256,10 +293,14 @@ def test_candidates_after_a_token_of_their_own_are_scored_behind_it(
     batch_size: int,
     likely: float,
 ) -> None:
-    """As where " 3" is the tokens " " and "3": some rows go on from that space, others never write it."""
+    """As where " 3" is the tokens " " and "3": some rows go on from that space, others never write it.
+
+    Beside them stand prompts whose candidates follow at once.
+    """
     engine = TransformersEngine(model, tokenizer, batch_size)
     space, digits = tokenizer.encode(" q")[0], [[tokenizer.encode(str(number))[0]] for number in range(10)]
-    monkeypatch.setattr(engine._tokens, "continuations", lambda text, ids, answers: ([*ids, space], digits))
+    lead = {prompt.text: [space] * (place % 3 > 0) for place, prompt in enumerate(MIXED_PROMPTS)}
+    monkeypatch.setattr(engine._tokens, "continuations", lambda text, ids, answers: ([*ids, *lead[text]], digits))
     bias = torch.zeros(model.config.vocab_size)
     bias[space] = likely - 1.0
     with torch.no_grad():

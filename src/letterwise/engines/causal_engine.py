@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from letterwise.engines.engine import Generation
-from letterwise.engines.packing import Path, PrefixStore, Rows, run
+from letterwise.engines.packing import Path, PrefixStore, run
 from letterwise.engines.runner import KeyShape, Runner
-from letterwise.engines.tokens import PromptTokens, common_prefix
+from letterwise.engines.tokens import PromptTokens
+from letterwise.engines.writing import Batch, Writer
 from letterwise.engines.written_text import LETTERS, WrittenText
 from letterwise.tasks.questions import Prompt
 
@@ -40,7 +41,7 @@ class CausalEngine:
             shape: of the model's keys.
             vocabulary_size: how many logits the model gives.
             tokenizer: of that model.
-            batch_size: prompts in one forward pass.
+            batch_size: prompts read in one forward pass; it may write after nearly twice as many.
         """
         self.runner = runner
         self.tokenizer = tokenizer
@@ -65,20 +66,17 @@ class CausalEngine:
             self._tokens.draft(prompt.text, draft)[: max_new_tokens - 1] if draft else []
             for prompt, draft in zip(prompts, drafts or [""] * len(prompts), strict=True)
         ]
-        generations: dict[int, Generation] = {}
-        for batch, paths, own in self._batches(prompts, encoded):
-            rows = self._prefixes.start(paths)
-            written: list[list[int]] = [[] for _ in batch]
-            letters: list[list[Tensor]] = [[] for _ in batch]
+        letters: list[list[Tensor]] = [[] for _ in prompts]
 
-            def note(row: int, logits: Tensor, letters: list[list[Tensor]] = letters) -> None:
-                letters[row].extend(self._by_letter(logits))
+        def note(index: int, logits: Tensor) -> None:
+            letters[index].extend(self._by_letter(logits))
 
-            on_logits = note if letter_probabilities else _nothing
-            self._write(rows, own, [expected[index] for index in batch], written, max_new_tokens, on_logits)
-            for index, tokens, steps in zip(batch, written, letters, strict=True):
-                generations[index] = self._written.generation(tokens, [step.tolist() for step in steps])
-        return [generations[index] for index in range(len(prompts))]
+        on_logits = note if letter_probabilities else _nothing
+        written = self._write(prompts, encoded, expected, max_new_tokens, on_logits)
+        return [
+            self._written.generation(tokens, [step.tolist() for step in steps])
+            for tokens, steps in zip(written, letters, strict=True)
+        ]
 
     @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
@@ -106,32 +104,39 @@ class CausalEngine:
     def score_and_generate(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]], max_new_tokens: int
     ) -> tuple[list[list[float]], list[Generation]]:
-        """Both, reading each prompt once where its candidates are single tokens after the same text."""
-        encoded = self._tokens.encode_all([prompt.text for prompt in prompts])
+        """Both, reading a prompt once where its candidates are single tokens after the same text."""
         parts = self._continued(prompts, candidates)
-        leads = {tuple(stem[len(ids) :]) for ids, (stem, _) in zip(encoded, parts, strict=True)}
-        alike = len(leads) == 1 and all(
-            stem[: len(ids)] == ids and all(len(ending) == 1 for ending in endings)
-            for ids, (stem, endings) in zip(encoded, parts, strict=True)
-        )
-        if not alike:
-            return self.score(prompts, candidates), self.generate(prompts, max_new_tokens)
+        encoded = self._tokens.encode_all([prompt.text for prompt in prompts])
         # What stands between prompt and answer, such as a space, is the draft: the answer is scored behind it, and what
         # is written agrees with it or not.
-        (lead,) = leads
+        leads = [stem[len(ids) :] for ids, (stem, _) in zip(encoded, parts, strict=True)]
+        together = [
+            index
+            for index, (ids, (stem, endings)) in enumerate(zip(encoded, parts, strict=True))
+            if stem[: len(ids)] == ids and all(len(ending) == 1 for ending in endings)
+        ]
         scores: dict[int, list[float]] = {}
         generations: dict[int, Generation] = {}
-        for batch, paths, own in self._batches(prompts, encoded):
-            rows = self._prefixes.start(paths)
-            written: list[list[int]] = [[] for _ in batch]
+        if apart := sorted(set(range(len(prompts))) - set(together)):
+            asked = [prompts[index] for index in apart]
+            scores.update(zip(apart, self.score(asked, [candidates[index] for index in apart]), strict=True))
+            generations.update(zip(apart, self.generate(asked, max_new_tokens), strict=True))
 
-            def score_first(row: int, logits: Tensor, batch: list[int] = batch) -> None:
-                if batch[row] not in scores:
-                    chosen = logits[-1, [ending[0] for ending in parts[batch[row]][1]]]
-                    scores[batch[row]] = torch.softmax(chosen.float(), dim=0).tolist()
+        def score_first(place: int, logits: Tensor) -> None:
+            index = together[place]
+            if index not in scores:
+                chosen = logits[-1, [ending[0] for ending in parts[index][1]]]
+                scores[index] = torch.softmax(chosen.float(), dim=0).tolist()
 
-            self._write(rows, own, [list(lead)] * len(batch), written, max_new_tokens, score_first, whole=True)
-            generations.update(zip(batch, (self._written.generation(tokens, []) for tokens in written), strict=True))
+        written = self._write(
+            [prompts[index] for index in together],
+            [encoded[index] for index in together],
+            [leads[index] for index in together],
+            max_new_tokens,
+            score_first,
+            whole=True,
+        )
+        generations.update(zip(together, (self._written.generation(tokens, []) for tokens in written), strict=True))
         everything = range(len(prompts))
         return [scores[index] for index in everything], [generations[index] for index in everything]
 
@@ -173,48 +178,20 @@ class CausalEngine:
 
     def _write(
         self,
-        rows: Rows,
-        own: Sequence[list[int]],
+        prompts: Sequence[Prompt],
+        encoded: Sequence[list[int]],
         drafts: Sequence[list[int]],
-        written: list[list[int]],
         max_new_tokens: int,
         on_logits: Callable[[int, Tensor], None],
         whole: bool = False,
-    ) -> None:
-        """Write after each row, by greedy decoding, until a line break.
-
-        A row leaves the batch when it has ended, so that the long ones do not keep all others running.
-
-        Args:
-            rows: rows behind their prefixes.
-            own: the rows' own tokens, not run yet.
-            drafts: what each row will probably write.
-            written: takes what each row writes.
-            max_new_tokens: most tokens to write.
-            on_logits: called with a row and the logits behind each token that it writes next, of shape
-                (tokens, vocabulary).
-            whole: give it the logits behind the whole of the draft at first, whether it is written or not.
-        """
-        batch = list(range(len(own)))
-        run_next, drafts = [list(tokens) for tokens in own], list(drafts)
-        while batch:
-            keep = [1 + len(drafts[row]) for row in batch]
-            logits = run(self.runner, rows, [[*run_next[row], *drafts[row]] for row in batch], keep)
-            chosen = torch.split(logits.argmax(dim=-1), keep)
-            for place, (row, tokens, steps) in enumerate(zip(batch, chosen, torch.split(logits, keep), strict=True)):
-                draft, best = drafts[row], tokens.tolist()
-                agreed = common_prefix([best[:-1], draft])
-                on_logits(row, steps if whole else steps[: agreed + 1])
-                written[row].extend(best[: agreed + 1])
-                rows.take_back(place, len(draft) - agreed)
-                run_next[row] = written[row][-1:]
-                # One letter may be another one and the rest as expected; a draft that fails at once is out of step.
-                drafts[row] = draft[agreed + 1 :] if agreed or not draft or len(written[row]) == 1 else []
-            whole = False
-            going = [row for row in batch if not self._written.ended(written[row], max_new_tokens)]
-            if going and len(going) < len(batch):
-                rows.select([batch.index(row) for row in going])
-            batch = going
+    ) -> list[list[int]]:
+        """What each prompt is continued with by greedy decoding, up to a line break; compare `Writer`."""
+        writer = Writer(
+            self.runner, drafts, lambda tokens: self._written.ended(tokens, max_new_tokens), on_logits, whole
+        )
+        batches = self._batches(prompts, encoded)
+        writer.write((Batch(batch, self._prefixes.start(paths), own) for batch, paths, own in batches), self.batch_size)
+        return writer.written
 
     def _by_letter(self, logits: Tensor) -> Tensor:
         """Probability of each letter and, last, of any other token, shape (tokens, 27)."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -29,17 +28,30 @@ Path = tuple[tuple[int, ...], ...]
 class Rows:
     """Rows on their way through the model."""
 
-    prefix: Tensor
-    sees_prefix: Tensor
+    headers: list[Tensor]
+    """Keys and values of what each row begins with, the same tensor for rows that share it."""
     positions: Tensor
     """Place in its text of each row's next token, shape (rows,)."""
     seen: Tensor
     """Which of the cells run so far hold a token that counts: bool, shape (rows, cells)."""
     past: tuple[Tensor, ...] = ()
+    prefix: Tensor = field(init=False)
+    sees_prefix: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Lay the headers side by side."""
+        kept = {id(header): header for header in self.headers}
+        lengths = [header.shape[2] for header in kept.values()]
+        owner = torch.tensor(list(kept)).repeat_interleave(torch.tensor(lengths))
+        more = rounded(len(owner)) - len(owner)
+        self.prefix = pad(torch.cat(list(kept.values()), dim=2), (0, 0, 0, more))
+        sees = owner == torch.tensor([id(header) for header in self.headers])[:, None]
+        self.sees_prefix = pad(sees, (0, more)).to(self.seen.device)
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
         places = torch.tensor(rows, device=self.seen.device)
+        self.headers = [self.headers[row] for row in rows]
         self.sees_prefix, self.positions = self.sees_prefix[places], self.positions[places]
         self.seen, self.past = self.seen[places], tuple(tensor[places] for tensor in self.past)
 
@@ -49,6 +61,17 @@ class Rows:
             places = self.seen[row].nonzero()[-tokens:, 0]
             self.seen[row, places] = False
             self.positions[row] -= tokens
+
+    def close_up(self, cells: int) -> None:
+        """Move what each row sees to its first cells, of which there are to be so many."""
+        order = (~self.seen).int().argsort(dim=1, stable=True)[:, :cells]
+        lacking = cells - order.shape[1]
+        self.seen = pad(self.seen.gather(1, order), (0, lacking))
+        places = order[:, None, :, None]
+        self.past = tuple(
+            pad(tensor.gather(2, places.expand(-1, tensor.shape[1], -1, tensor.shape[3])), (0, 0, 0, lacking))
+            for tensor in self.past
+        )
 
 
 @dataclass(slots=True)
@@ -70,27 +93,28 @@ class PrefixStore:
         return rows
 
     def _rows(self, paths: Sequence[Path]) -> Rows:
-        """As `start`, where all pieces are kept already."""
-        nodes = dict.fromkeys(_joined(path[:level]) for path in paths for level in range(1, len(path) + 1))
-        for node in nodes:
-            self._kept.move_to_end(node)
-        tensors = [self._kept[node] for node in nodes]
-        ends = torch.tensor([0, *(tensor.shape[2] for tensor in tensors)]).cumsum(0).tolist()
-        place = dict(zip(nodes, pairwise(ends), strict=True))
-        sees = torch.zeros(len(paths), ends[-1], dtype=torch.bool)
-        for row, path in enumerate(paths):
-            for level in range(1, len(path) + 1):
-                start, end = place[_joined(path[:level])]
-                sees[row, start:end] = True
-        device = self.runner.device
-        length = rounded(ends[-1])
-        tail = self.shape.no_prefix(self.runner.dtype, device, length - ends[-1])
+        """As `start`, where all pieces are kept already.
+
+        What follows a header is copied to each of its rows: as a prefix, every row of the batch would pass over it.
+        """
+        nothing = self.shape.no_prefix(self.runner.dtype, self.runner.device)
+        pieces = [[nothing, *(self._recall(path[:level]) for level in range(1, len(path) + 1))] for path in paths]
+        later = [torch.cat([nothing, *each[2:]], dim=2) for each in pieces]
+        lengths = torch.tensor([tensor.shape[2] for tensor in later], device=self.runner.device)
+        width = int(lengths.max())
+        cells = [pad(tensor, (0, 0, 0, width - tensor.shape[2])) for tensor in later] if width else []
         return Rows(
-            prefix=torch.cat([*tensors, tail], dim=2),
-            sees_prefix=pad(sees, (0, length - ends[-1])).to(device),
-            positions=torch.tensor([sum(map(len, path)) for path in paths], device=device),
-            seen=torch.zeros(len(paths), 0, dtype=torch.bool, device=device),
+            headers=[each[:2][-1] for each in pieces],
+            positions=torch.tensor([sum(map(len, path)) for path in paths], device=self.runner.device),
+            seen=torch.arange(width, device=self.runner.device) < lengths[:, None],
+            past=torch.stack(cells, dim=1).unbind() if cells else (),
         )
+
+    def _recall(self, path: Path) -> Tensor:
+        """Keys and values of the last piece of a path, which is kept."""
+        node = _joined(path)
+        self._kept.move_to_end(node)
+        return self._kept[node]
 
     def _ensure(self, paths: Sequence[Path]) -> None:
         """Compute what is not kept of these paths, whose earlier pieces are, in one pass."""
@@ -98,10 +122,26 @@ class PrefixStore:
         if not new:
             return
         rows = self._rows([path[:-1] for path in new])
+        earlier = rows.seen.shape[1]
         run(self.runner, rows, [list(path[-1]) for path in new], keep=[1] * len(new))
         for row, path in enumerate(new):
-            keys = torch.stack([tensor[row, :, : len(path[-1])] for tensor in rows.past])
+            keys = torch.stack([tensor[row, :, earlier : earlier + len(path[-1])] for tensor in rows.past])
             self._kept[_joined(path)] = keys
+
+
+def together(parts: Sequence[Rows]) -> Rows:
+    """Rows of several batches as one; each has been run with some tokens."""
+    if len(parts) == 1:
+        return parts[0]
+    cells = max(int(part.seen.sum(dim=1).max()) for part in parts)
+    for part in parts:
+        part.close_up(cells)
+    return Rows(
+        headers=[header for part in parts for header in part.headers],
+        positions=torch.cat([part.positions for part in parts]),
+        seen=torch.cat([part.seen for part in parts]),
+        past=tuple(torch.cat(tensors) for tensors in zip(*(part.past for part in parts), strict=True)),
+    )
 
 
 def run(runner: Runner, rows: Rows, tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> Tensor:

@@ -25,10 +25,10 @@ def rounded(size: int) -> int:
 
 
 def padded(step: Step) -> Step:
-    """The same pass with more tokens, logits and, where rows begin, more and wider rows, which nobody sees."""
+    """The same pass with more tokens, logits and, where rows have no past, more and wider rows, which nobody sees."""
     rows, width = step.sees_own.shape[:2]
     tokens, kept = rounded(len(step.ids)) - len(step.ids), rounded(len(step.keep)) - len(step.keep)
-    # Rows that go on have keys and values, and adding to these would cost more than it saves.
+    # Adding to the keys and values of a past would cost more than it saves.
     more, wider = (0, 0) if step.past else (rounded(rows) - rows, rounded(width) - width)
     cells = step.unpack.reshape(rows, width)
     row, column = step.pack // width, step.pack % width
