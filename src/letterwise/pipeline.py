@@ -226,9 +226,10 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))
-    if processes.is_main():
+    recorded, configuration = run.folder / "config.yaml", dump_config(run.config)
+    if processes.is_main() and recorded.read_text(encoding="utf-8") != configuration:
         # Every step is that of this configuration, even where all were up to date before it named other further seeds.
-        write_text(run.folder / "config.yaml", dump_config(run.config))
+        write_text(recorded, configuration)
     for seed in run.config.further_seeds:
         other = Run(run.config.with_seed(seed), run.terminal)
         other.base = run.base  # found once: its weights are checksummed

@@ -123,6 +123,8 @@ def test_a_run_with_every_exercise_and_control(
     log = read_training_log(run / "training_log.jsonl")
     last = {entry.model: entry.step for entry in log if entry.loss is not None}
     assert last == dict.fromkeys(("finetuned", "control", "format_only", "random_label", "ceiling"), 6)
+    tokens = {entry.model: entry.tokens for entry in log}
+    assert tokens["ceiling"] == pytest.approx(tokens["finetuned"], rel=0.1), "the ceiling is to have read as much"
     assert "share_of_ceiling" in (run / "final_report.html").read_text(encoding="utf-8").replace("<wbr>", "")
     capsys.readouterr()
     assert letterwise("run", "--config", str(config)) == 0
