@@ -184,6 +184,7 @@ def test_analyses_are_shown_as_the_report_shows_them(record: Path) -> None:
     _, _, limits, _, mechanism, forgetting, items, errors = everything()
     assert "One training (seed 0) of one base model" in limits
     assert "| Its last letter | 60.0% [59.0, 61.0] | 70.0% [69.0, 71.0] (layer 1) |" in mechanism
+    assert "A best place is chosen on the tokens that it is shown on" in mechanism
     assert "It tells significantly more than the base model at 1 of 2 places" in mechanism
     assert "(results/standard/probes.png)" in mechanism
     assert "Tuning made plain English harder to predict" in forgetting

@@ -14,7 +14,7 @@ from peft import PeftModel
 from letterwise import hardware, processes
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE
-from letterwise.config import NO_PART_OF_TRAINING, dump_config
+from letterwise.config import NO_PART_OF_TRAINING, dump_config, load_config
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
@@ -226,10 +226,10 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))
-    recorded, configuration = run.folder / "config.yaml", dump_config(run.config)
-    if processes.is_main() and recorded.read_text(encoding="utf-8") != configuration:
+    recorded = run.folder / "config.yaml"
+    if processes.is_main() and (run.config.further_seeds or load_config(recorded).further_seeds):
         # Every step is that of this configuration, even where all were up to date before it named other further seeds.
-        write_text(recorded, configuration)
+        write_text(recorded, dump_config(run.config))
     for seed in run.config.further_seeds:
         other = Run(run.config.with_seed(seed), run.terminal)
         other.base = run.base  # found once: its weights are checksummed
