@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "training_speed_gpu.json"
 STEPS = 60
 """Steps in what is timed; the first ones of a process, which are slower, are not among them."""
 TEXT_TOKENS = 22
-"""About as many tokens has a text, for choosing how many texts of the peer are a fair while."""
+"""About as many as a text has: how long the peer is timed is chosen by it, its rate is not computed from it."""
 
 
 def main() -> None:

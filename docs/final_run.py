@@ -66,11 +66,11 @@ class FinalRun:
 
 
 def read_final_run() -> FinalRun | None:
-    """The recorded run that is the final one, which it is once its ceiling was evaluated; None while there is none."""
+    """The recorded run that is the final one, which it is once its ceiling was evaluated on test words, or None."""
     if not (FOLDER / "evaluation_results.json").is_file():
         return None
     first = _read_seed(FOLDER)
-    if "ceiling" not in first.results.other_controls:
+    if "ceiling" not in first.results.other_controls or first.results.split != "test":
         return None
     config = load_config(FOLDER / "config.yaml")
     further = {seed: _read_seed(FOLDER / f"seed-{seed}") for seed in config.further_seeds}

@@ -19,6 +19,10 @@ from letterwise.reporting.report_retention import retention_section
 from letterwise.reporting.summary import share_text
 from letterwise.reporting.templating import markdown_table
 
+BEST_NOTE = (
+    "A best place is chosen on the tokens that it is shown on, for every model alike: it is a little overestimated."
+)
+
 
 @of_final_run
 def mechanism(run: FinalRun) -> str:
@@ -49,7 +53,7 @@ def _best_places(probes: ProbeResults) -> str:
             cells.append(f"{share_text(told.value, told.interval)} ({best.place.replace('_', ' ')})")
         rows.append((QUESTIONS[question], *cells, f"{embedding.n:,}"))
     header = ("question", "base, embedding", *(f"{ROLES[role]}, best place" for role in roles), "n")
-    return markdown_table(header, rows)
+    return f"{markdown_table(header, rows)}\n\n{BEST_NOTE}"
 
 
 @of_final_run

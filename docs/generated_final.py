@@ -5,10 +5,13 @@ Called from cog blocks and run by `make docs`. Knows the recorded final run; of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from final_run import NOT_RECORDED, FinalRun, figure, markdown, of_final_run, read_findings
+from final_shares import NOTE as SHARE_NOTE
+from final_shares import mean_share, one_share, shares_of_ceiling
+from generated_study import machine
 
 from letterwise.config import AnswerMode
 from letterwise.reporting.other_controls import NAMES, TRAINED_ON
@@ -17,7 +20,7 @@ from letterwise.reporting.report_document import Items
 from letterwise.reporting.report_findings import HEADLINES
 from letterwise.reporting.summary import NOTHING, difference_text, share_text
 from letterwise.reporting.templating import markdown_table
-from letterwise.results import QUESTION_TYPES, EvaluationResults, TrainingLogEntry
+from letterwise.results import QUESTION_TYPES, EvaluationResults, QuestionType, TrainingLogEntry
 
 WANTED_N, WANTED_SEEDS = 1000, 3
 WANTED_SHARE_OF_CEILING = 0.5
@@ -72,12 +75,11 @@ def headline(run: FinalRun) -> str:
 
 @of_final_run
 def failures(run: FinalRun) -> str:
-    """Goals that were missed, gains that are not above zero, and what training made worse."""
-    missed = [
-        f"{_what(goal.metric, goal.mode)}: {share_text(found.mean, found.interval)} instead of {goal.wanted:.0%}"
-        for goal in GOALS
-        if (found := accuracy(run.evaluations, goal.metric, goal.mode, "finetuned")) and found.mean < goal.wanted
-    ]
+    """Goals that were missed or not measured, gains that are not above zero, and what training made worse."""
+    missed = [*_missed_accuracies(run), *_missed_shares(run)]
+    seeds, n = len(run.seeds), _smallest_n(run)
+    few = [f"seeds: {seeds} instead of {WANTED_SEEDS}"] if seeds < WANTED_SEEDS else []
+    few += [f"smallest n of a seed: {n:,} instead of {WANTED_N:,}"] if n < WANTED_N else []
     unproven = [
         f"{_what(goal.metric, goal.mode)}: no gain over the control above zero in every seed "
         f"({_each(map(difference_text, gains(run.evaluations, goal.metric, goal.mode).values()))})"
@@ -85,10 +87,30 @@ def failures(run: FinalRun) -> str:
         if not _gained(run, goal)
     ]
     findings = read_findings()
-    worse = [f"worse than before training: {each}" for each in findings.conclusion.made_worse] if findings else []
-    if not findings:
-        worse = ["What training made worse is not recorded."]
-    return markdown([Items([*missed, *unproven, *worse])]) or "No goal was missed, and nothing measured became worse."
+    worse = findings.conclusion.made_worse if findings else ["not recorded"]
+    worse = [f"worse than before training, seed {run.config.training_seed}: {each}" for each in worse]
+    shown = markdown([Items([*missed, *few, *unproven, *worse])])
+    return shown or "No goal was missed, and nothing that the report of the run compares became worse."
+
+
+def _missed_accuracies(run: FinalRun) -> Iterator[str]:
+    for goal in GOALS:
+        found = accuracy(run.evaluations, goal.metric, goal.mode, "finetuned")
+        if not found:
+            yield f"{_what(goal.metric, goal.mode)}: not measured"
+        elif found.mean < goal.wanted:
+            reached = share_text(found.mean, found.interval)
+            yield f"{_what(goal.metric, goal.mode)}: {reached} instead of {goal.wanted:.0%}"
+
+
+def _missed_shares(run: FinalRun) -> Iterator[str]:
+    for kind in QUESTION_TYPES:
+        shares = shares_of_ceiling(run, kind)
+        mean = mean_share(shares)
+        if not mean:
+            yield f"{_of_ceiling(kind)}: no value ({_each(map(one_share, shares.values()))})"
+        elif mean.value < WANTED_SHARE_OF_CEILING:
+            yield f"{_of_ceiling(kind)}: {mean.text} instead of {WANTED_SHARE_OF_CEILING:.0%}"
 
 
 @of_final_run
@@ -110,7 +132,7 @@ def cost(run: FinalRun) -> str:
                 rows.append((str(seed), name, TRAINED_ON[role], f"{entry.step:,}", f"{entry.tokens:,}", minutes))
                 seconds += entry.seconds
     places = [recorded.environment for recorded in run.seeds.values()]
-    machines = sorted({each.gpu or f"{each.cores} cores of {each.cpu}" for each in places})
+    machines = sorted({machine(each) for each in places})
     dates = sorted({each.created[:10] for each in places})
     return (
         markdown_table(("seed", "adapter", "trained on", "steps", "tokens", "minutes"), rows)
@@ -136,34 +158,32 @@ def _goals_table(run: FinalRun) -> str:
             )
         )
     for kind in QUESTION_TYPES:
-        shares = [seed.transfer.share_of_ceiling.get(kind) for seed in run.seeds.values()]
-        values = [share.value for share in shares if share and share.value is not None]
-        mean = sum(values) / len(values) if values else None
-        texts = [
-            NOTHING if share is None else share.reason or NOTHING if share.value is None
-            else share_text(share.value, share.interval)
-            for share in shares
-        ]  # fmt: skip
+        shares = shares_of_ceiling(run, kind)
+        mean = mean_share(shares)
         rows.append(
             (
-                f"share of the ceiling's gain, {_what(f'{kind}_accuracy', 'direct')}",
+                _of_ceiling(kind),
                 f"{WANTED_SHARE_OF_CEILING:.0%}",
-                NOTHING if mean is None else share_text(mean),
-                _each(texts if values else dict.fromkeys(texts)),
-                NOTHING if mean is None else _yes(mean >= WANTED_SHARE_OF_CEILING),
+                mean.text if mean else NOTHING,
+                _each(one_share(shares[seed]) if seed in shares else NOTHING for seed in run.seeds),
+                _yes(mean.value >= WANTED_SHARE_OF_CEILING) if mean else NOTHING,
                 NOTHING,
                 NOTHING,
             )
         )
     header = ("goal", "wanted", "reached: mean", "each seed", "met", "gain over the control, each seed", "above zero")
-    return markdown_table(header, rows)
+    return f"{markdown_table(header, rows)}\n\n{SHARE_NOTE}"
+
+
+def _of_ceiling(kind: QuestionType) -> str:
+    return f"share of the ceiling's gain, {_what(f'{kind}_accuracy', 'direct')}"
 
 
 def _verdict(run: FinalRun) -> str:
     found = [(goal, accuracy(run.evaluations, goal.metric, goal.mode, "finetuned")) for goal in GOALS]
     met = [_what(goal.metric, goal.mode) for goal, each in found if each and each.mean >= goal.wanted]
     gained = [_what(goal.metric, goal.mode) for goal in GOALS if _gained(run, goal)]
-    smallest = min((each.n for _, each in found if each), default=0)
+    smallest = _smallest_n(run)
     size = "as wanted" if smallest >= WANTED_N else f"fewer than the {WANTED_N:,} wanted"
     seeds = "as wanted" if len(run.seeds) >= WANTED_SEEDS else f"of the {WANTED_SEEDS} wanted"
     return (
@@ -172,6 +192,12 @@ def _verdict(run: FinalRun) -> str:
         f"{'seed' if len(run.seeds) == 1 else 'seeds'}, {seeds}; the smallest n of a seed is {smallest:,}, {size}. "
         f"{_equal_tokens(run)}"
     )
+
+
+def _smallest_n(run: FinalRun) -> int:
+    """Of the accuracies that have a goal."""
+    found = [accuracy(run.evaluations, goal.metric, goal.mode, "finetuned") for goal in GOALS]
+    return min((each.n for each in found if each), default=0)
 
 
 def _accuracies(run: FinalRun) -> str:

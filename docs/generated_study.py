@@ -14,7 +14,7 @@ from statsmodels.stats.proportion import proportions_ztest
 from letterwise.evaluation.statistics import wilson_interval
 from letterwise.reporting.templating import markdown_table
 from letterwise.results import Environment, read_results
-from letterwise.sweep_config import load_sweep
+from letterwise.sweep_config import SweepConfig, load_sweep
 from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, TrialResult
 
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def cost() -> str:
     trials = [trial for name in ORDER if (found := _recorded(name)) for trial in found.trials]
     rows: dict[str, list[SeedResult]] = {}
     for seed in (seed for trial in trials if trial.state == "complete" for seed in trial.seeds):
-        rows.setdefault(_machine(seed.environment), []).append(seed)
+        rows.setdefault(machine(seed.environment), []).append(seed)
     if not rows:
         return NOT_RECORDED
     header = ("the sweeps, on", "complete trainings", "tokens", "hours, evaluation left out")
@@ -59,8 +59,12 @@ def cost() -> str:
 
 
 def _recorded(name: str) -> SweepResults | None:
-    path = RECORDED / load_sweep(ROOT / "configs" / "study" / f"{name}.yaml").study.name / SWEEP_FILE
+    path = RECORDED / _sweep(name).study.name / SWEEP_FILE
     return read_results(path, SweepResults) if path.is_file() else None
+
+
+def _sweep(name: str) -> SweepConfig:
+    return load_sweep(ROOT / "configs" / "study" / f"{name}.yaml")
 
 
 def _section(name: str) -> str:
@@ -71,9 +75,9 @@ def _section(name: str) -> str:
     one = complete[0].seeds[0]
     header = ("variant", "spelling", "positions", "first", "inner", "last", "counts", "tokens")
     rows = [_untrained(one), *(_row(trial) for trial in complete)]
-    left = [f"`{trial.name}`" for trial in found.trials if trial.state != "complete"]
+    left = [f"`{variant}`" for variant in _sweep(name).variants if variant not in {trial.name for trial in complete}]
     environments = [seed.environment for trial in complete for seed in trial.seeds]
-    machines = sorted({_machine(environment) for environment in environments})
+    machines = sorted({machine(environment) for environment in environments})
     dates = sorted({environment.created[:10] for environment in environments})
     majority = ", ".join(
         f"{one.majority_class[kind]:.1%} of the {what}"
@@ -132,7 +136,7 @@ def _shares(trial: TrialResult) -> dict[str, tuple[float, int]]:
     return found
 
 
-def _machine(environment: Environment) -> str:
+def machine(environment: Environment) -> str:
     """What computed."""
     gpu = environment.gpu if environment.device == "cuda" else None
     return f"an {gpu}" if gpu else f"{environment.cores} cores of {environment.cpu}"

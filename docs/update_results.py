@@ -27,10 +27,11 @@ from typing import Any
 from PIL import Image
 
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis
-from letterwise.config import ExperimentConfig, load_config
+from letterwise.config import load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import atomic_path, read_json, sha256_file, write_text
 from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE
+from letterwise.reporting.over_seeds import differ_in_seed_alone
 from letterwise.reporting.report_model import FinalReport
 from letterwise.reporting.report_record import read_probes, read_retention
 from letterwise.results import (
@@ -43,7 +44,6 @@ from letterwise.results import (
     read_results,
     read_training_log,
 )
-from letterwise.training.train import NO_PART_OF_TRAINING
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -151,21 +151,13 @@ def further_seeds(run_folder: Path) -> dict[int, Path]:
         folder = run_folder.parent / config.with_seed(seed).run_name
         check_finished(folder)
         same_data = read_results(folder / "data_audit.json", DataAudit).checksums == data
-        if not same_data or _compared(load_config(folder / "config.yaml")) != _compared(config):
+        if not same_data or not differ_in_seed_alone(config, load_config(folder / "config.yaml")):
             raise LetterwiseError(
                 f"{folder} differs from {run_folder} in more than the seed of its training; run `letterwise run` for "
                 f"{run_folder.name} again."
             )
         found[seed] = folder
     return found
-
-
-def _compared(config: ExperimentConfig) -> dict[str, Any]:
-    """What must be the same for two runs to differ in nothing but the seed of the training."""
-    settings = config.model_dump(mode="json", include={"seed", "words", "data", "lora", "training", "evaluation"})
-    for name in (*NO_PART_OF_TRAINING, "seed"):
-        settings["training"].pop(name)
-    return settings
 
 
 def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:

@@ -5,7 +5,7 @@
 A sweep need not be finished: then its journal is recorded as well, and with that put back where `letterwise sweep`
 keeps it, the same command goes on with the trials that are left.
 
-    python docs/update_study.py --continue results/study-exercises
+    python docs/update_study.py --continue results/study-amount
 
 Knows the layout of a sweep's folder; knows nothing about what the documents make of it.
 """

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import yaml
 from matplotlib.image import imread
-from recordable_run import add_analyses, write_run
+from recordable_run import add_analyses, record_steps, write_run
 
 from letterwise.cli import main
 from letterwise.config import ControlName, ExperimentConfig
 from letterwise.reporting.report import write_report
 from letterwise.reporting.report_document import Text
+from letterwise.results import Estimate, EvaluationResults, TransferResults, read_results, write_results
 
 update_results, final_run, final_run_figure, generated_final, generated_analyses = map(
     import_module, ("update_results", "final_run", "final_run_figure", "generated_final", "generated_analyses")
@@ -43,9 +44,15 @@ def everything() -> list[str]:
     return found + [getattr(generated_analyses, block)() for block in OF_ITS_ANALYSES]
 
 
-def test_a_run_without_its_ceiling_is_not_the_final_one(record: Path) -> None:
+def test_a_run_without_its_ceiling_or_on_validation_words_is_not_the_final_one(record: Path) -> None:
     assert set(everything()) == {final_run.NOT_RECORDED}
     copy(write_run(record, ExperimentConfig(run_name="standard")))
+    assert set(everything()) == {final_run.NOT_RECORDED}
+    write_run(record, ExperimentConfig(run_name="standard"), every_control=True)
+    results = read_results(record / "evaluation_results.json", EvaluationResults)
+    write_results(record / "evaluation_results.json", results.model_copy(update={"split": "validation"}))
+    record_steps(record, every_control=True)
+    copy(record)
     assert set(everything()) == {final_run.NOT_RECORDED}
 
 
@@ -53,7 +60,7 @@ def test_analyses_that_are_not_recorded_are_not_shown(record: Path) -> None:
     copy(write_run(record, ExperimentConfig(run_name="standard"), every_control=True))
     headline, failures, limits, cost, *analyses = everything()
     assert {limits, *analyses} == {final_run.NOT_RECORDED}
-    assert "What training made worse is not recorded." in failures
+    assert "- worse than before training, seed 0: not recorded" in failures
     assert headline != final_run.NOT_RECORDED
     assert cost != final_run.NOT_RECORDED
 
@@ -71,7 +78,8 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     assert "| letter positions, `direct` | 60% | 25.0% [22.4, 27.8] | 25.0%; 25.0%; 25.0% | no | " in shown
     assert "| letter counts, `spell_first` | 85% | 50.0% [46.9, 53.1] | 50.0%; 50.0%; 50.0% | no | +25.0 [" in shown
     assert (
-        "| share of the ceiling's gain, letter counts, `direct` | 50% | 0.0% | 0.0% [-10.0, 10.0]; –; – | no |" in shown
+        "| share of the ceiling's gain, letter counts, `direct` | 50% | 0.0% [-10.0, 10.0] | 0.0% [-10.0, 10.0]; –; – "
+        "| no |" in shown
     )
     assert (
         "Of 5 accuracies 1 reach their goal (spelling). The gain over the control is above zero in every seed in 3 of "
@@ -88,6 +96,9 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     failed = generated_final.failures()
     assert "- spelling" not in failed
     assert "- letter positions, `direct`: 25.0% [22.4, 27.8] instead of 60%" in failed
+    assert "- share of the ceiling's gain, letter counts, `direct`: 0.0% [-10.0, 10.0] instead of 50%" in failed
+    assert "- seeds" not in failed
+    assert "- smallest n" not in failed
     assert "- letter counts, `direct`: no gain over the control above zero in every seed (0.0 [" in failed.replace(
         "+", ""
     )
@@ -95,6 +106,40 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     assert cost.count("| tuned |") == 3
     assert cost.count("| ceiling |") == 1
     assert "In all 0.3 hours of training, evaluation left out, on 2 cores of A Processor, 2026-01-02." in cost
+
+
+def test_a_share_of_a_ceiling_without_a_gain_is_no_number_and_its_mean_is_none(record: Path) -> None:
+    config = ExperimentConfig(run_name="standard", further_seeds=[1, 2])
+    nothing = Estimate(value=None, reason="The ceiling adapter's gain is not significantly above zero.", n=1000)
+    some = Estimate(value=0.6, interval=(0.4, 0.8), n=1000)
+    for seed, share in ((0, some), (1, nothing), (2, some.model_copy(update={"value": 0.5}))):
+        each = config if seed == 0 else config.with_seed(seed)
+        folder = write_run(record.with_name(each.run_name), each, n=1000, every_control=True)
+        transfer = read_results(folder / "transfer.json", TransferResults)
+        transfer.share_of_ceiling["letter_count"] = share
+        transfer.share_of_ceiling["letter_position"] = some.model_copy(update={"value": 0.5 + seed / 10})
+        write_results(folder / "transfer.json", transfer)
+        record_steps(folder, every_control=True)
+    copy(record)
+    shown, failed = generated_final.headline(), generated_final.failures()
+    told = f"60.0% [40.0, 80.0]; {nothing.reason}; 50.0% [40.0, 80.0]"
+    assert f"| share of the ceiling's gain, letter counts, `direct` | 50% | – | {told} | – |" in shown
+    assert f"- share of the ceiling's gain, letter counts, `direct`: no value ({told})" in failed
+    assert "| share of the ceiling's gain, letter positions, `direct` | 50% | 60.0% | 50.0% [40.0, 80.0]; " in shown
+    assert "share of the ceiling's gain, letter positions" not in failed
+
+
+def test_a_goal_that_was_not_measured_counts_as_missed(record: Path) -> None:
+    write_run(record, ExperimentConfig(run_name="standard"), every_control=True)
+    path = record / "evaluation_results.json"
+    results = read_results(path, EvaluationResults)
+    del results.answer_modes["spell_first"]
+    write_results(path, results)
+    record_steps(record, every_control=True)
+    copy(record)
+    failed = generated_final.failures()
+    assert "- letter counts, `spell_first`: not measured" in failed
+    assert "- seeds: 1 instead of 3\n- smallest n of a seed: 100 instead of 1,000" in failed
 
 
 def test_goals_are_drawn_beside_what_was_reached(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +184,7 @@ def test_analyses_are_shown_as_the_report_shows_them(record: Path) -> None:
     _, _, limits, _, mechanism, forgetting, items, errors = everything()
     assert "One training (seed 0) of one base model" in limits
     assert "| Its last letter | 60.0% [59.0, 61.0] | 70.0% [69.0, 71.0] (layer 1) |" in mechanism
+    assert "A best place is chosen on the tokens that it is shown on" in mechanism
     assert "It tells significantly more than the base model at 1 of 2 places" in mechanism
     assert "(results/standard/probes.png)" in mechanism
     assert "Tuning made plain English harder to predict" in forgetting

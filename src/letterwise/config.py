@@ -115,6 +115,10 @@ class TrainingConfig(Section):
         return self
 
 
+NO_PART_OF_TRAINING = ("checkpoint_every", "controls", "sharding")
+"""Settings of the section `training` that change nothing about how one adapter is trained."""
+
+
 class EvaluationConfig(Section):
     """What the final evaluation measures."""
 

@@ -14,7 +14,7 @@ from peft import PeftModel
 from letterwise import hardware, processes
 from letterwise.adapters import ADAPTER_WEIGHTS, CALIBRATION_FILE
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE
-from letterwise.config import dump_config
+from letterwise.config import NO_PART_OF_TRAINING, dump_config, load_config
 from letterwise.data.build import build_data, load_data, load_questions
 from letterwise.data.word_lists import HELD_OUT_FILE, TOKENS_FILE, build_words, read_words
 from letterwise.errors import LetterwiseError
@@ -45,7 +45,7 @@ from letterwise.sharding import wanted
 from letterwise.tasks.questions import Question
 from letterwise.training.own_process import train_in_own_process
 from letterwise.training.tracking import Watch, finishing, open_tracker
-from letterwise.training.train import NO_PART_OF_TRAINING, ROLE_OF_CONTROL, TrainingReport, train
+from letterwise.training.train import ROLE_OF_CONTROL, TrainingReport, train
 
 
 def words_step(run: Run) -> Step:
@@ -206,7 +206,8 @@ def report_step(run: Run) -> Step:
     read = [*RECORD_FILES, *FURTHER_FILES, PUBLICATION_FILE, PROBES_FILE, *FIGURES.values()]
     beside = [adapter / CALIBRATION_FILE, adapter / ADAPTER_WEIGHTS]
     others = [run.folder.parent / run.config.with_seed(seed).run_name for seed in run.config.further_seeds]
-    seeds = [checksums_of(other, [other / "evaluation_results.json", other / "data_audit.json"]) for other in others]
+    wanted_of_others = ("config.yaml", "data_audit.json", "evaluation_results.json")
+    seeds = [checksums_of(other, [other / name for name in wanted_of_others]) for other in others]
     inputs = [checksums_of(run.folder, [run.folder / name for name in read]), checksums_of(adapter, beside), seeds]
     outputs = [run.folder / name for name in REPORT_FILES]
     return Step("report", inputs, outputs, work, measures=False)
@@ -225,9 +226,10 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
     run.execute(transfer_step(run))
-    if run.config.further_seeds and processes.is_main():
-        # Every step is that of this configuration, even where one was up to date before it named these seeds.
-        write_text(run.folder / "config.yaml", dump_config(run.config))
+    recorded = run.folder / "config.yaml"
+    if processes.is_main() and (run.config.further_seeds or load_config(recorded).further_seeds):
+        # Every step is that of this configuration, even where all were up to date before it named other further seeds.
+        write_text(recorded, dump_config(run.config))
     for seed in run.config.further_seeds:
         other = Run(run.config.with_seed(seed), run.terminal)
         other.base = run.base  # found once: its weights are checksummed

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from letterwise.analysis_results import ItemAnalysis
-from letterwise.config import ControlName, load_config, read_settings
+from letterwise.config import ControlName, dump_config, load_config, read_settings
 from letterwise.data_config import ExerciseName
 from letterwise.files import read_json, sha256_file
 from letterwise.results import (
@@ -123,6 +123,8 @@ def test_a_run_with_every_exercise_and_control(
     log = read_training_log(run / "training_log.jsonl")
     last = {entry.model: entry.step for entry in log if entry.loss is not None}
     assert last == dict.fromkeys(("finetuned", "control", "format_only", "random_label", "ceiling"), 6)
+    tokens = {entry.model: entry.tokens for entry in log}
+    assert tokens["ceiling"] == pytest.approx(tokens["finetuned"], rel=0.1), "the ceiling is to have read as much"
     assert "share_of_ceiling" in (run / "final_report.html").read_text(encoding="utf-8").replace("<wbr>", "")
     capsys.readouterr()
     assert letterwise("run", "--config", str(config)) == 0
@@ -161,6 +163,21 @@ def test_further_seeds_train_anew_on_the_same_words_and_data(
     (again / "evaluation_results.json").unlink()
     assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
     assert "Over seeds" not in (first / "final_report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_names_no_further_seeds_any_more_shows_none(
+    finished: Path, tmp_path: Path, letterwise: Letterwise
+) -> None:
+    for name in ("results", "checkpoints"):
+        shutil.copytree(finished / name, tmp_path / name)
+    settings = yaml.safe_load((finished / "experiment.yaml").read_text(encoding="utf-8"))
+    settings |= {name: str(tmp_path / folder) for name, folder in FOLDERS.items()}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    written = tmp_path / "results" / "tiny" / "config.yaml"
+    before = load_config(written).model_copy(update={"further_seeds": [7]})
+    written.write_text(dump_config(before), encoding="utf-8")
+    assert letterwise("run", "--config", str(tmp_path / "experiment.yaml")) == 0
+    assert load_config(written).further_seeds == []
 
 
 def test_a_report_is_written_again_after_publishing_and_changes_nothing_else(

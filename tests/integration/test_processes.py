@@ -202,12 +202,14 @@ def test_two_processes_evaluate_to_the_same_bytes(
 
 
 def test_accelerate_launches_a_whole_run(tmp_path: Path, tiny_llama: Path, write_config: WriteConfig) -> None:
-    config = write_config(tmp_path, tiny_llama)
+    config = write_config(tmp_path, tiny_llama, further_seeds=[7])
 
     said = launch(ACCELERATE, "-m", "letterwise", "run", "--config", str(config))
 
-    assert said.count("Everything is in") == 1
-    assert (tmp_path / "results/tiny/final_report.pdf").is_file()
+    assert said.count("Everything is in") == said.count("Once more with training seed 7") == 1
+    assert said.count("Over seeds of the training") == 1
+    for name in ("tiny", "tiny-seed-7"):
+        assert (tmp_path / "results" / name / "final_report.pdf").is_file()
 
 
 def test_rows_that_cannot_be_divided_are_refused(tmp_path: Path, tiny_llama: Path, write_config: WriteConfig) -> None:

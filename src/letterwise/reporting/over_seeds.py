@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from statsmodels.stats.proportion import proportion_confint
 
-from letterwise.config import ANSWER_MODES, AnswerMode, ExperimentConfig
+from letterwise.config import ANSWER_MODES, NO_PART_OF_TRAINING, AnswerMode, ExperimentConfig, load_config
 from letterwise.reporting.other_controls import NAMES
 from letterwise.reporting.summary import (
     NOTHING,
@@ -41,7 +42,7 @@ FIGURES: tuple[tuple[str, AnswerMode | None], ...] = (
 SEED_NOTE = (
     "Every seed trains anew, on the same words and data, and is asked the same. The interval of a mean is Wilson's 95% "
     "with one seed's n: it speaks of words and questions, and the spread of the seeds of trainings. Gains over the "
-    "control have paired bootstrap intervals, in percentage points."
+    "control are in percentage points; each seed's has a paired bootstrap interval, their mean has none."
 )
 
 
@@ -67,7 +68,7 @@ class OverSeeds:
 
 
 def read_seeds(folder: Path, config: ExperimentConfig) -> dict[int, EvaluationResults]:
-    """What a run measured, and the runs of its further seeds as far as they are there and were built on the same data.
+    """What a run measured, and those of its further seeds that are there, of the same data and trained alike.
 
     Raises:
         LetterwiseError: a file is broken.
@@ -76,10 +77,25 @@ def read_seeds(folder: Path, config: ExperimentConfig) -> dict[int, EvaluationRe
     found = {config.training_seed: read_results(folder / "evaluation_results.json", EvaluationResults)}
     for seed in config.further_seeds:
         other = folder.parent / config.with_seed(seed).run_name
-        evaluated = (other / "evaluation_results.json").is_file()
-        if evaluated and read_results(other / "data_audit.json", DataAudit).checksums == data:
+        if not (other / "evaluation_results.json").is_file():
+            continue
+        same_data = read_results(other / "data_audit.json", DataAudit).checksums == data
+        if same_data and differ_in_seed_alone(config, load_config(other / "config.yaml")):
             found[seed] = read_results(other / "evaluation_results.json", EvaluationResults)
     return found
+
+
+def differ_in_seed_alone(one: ExperimentConfig, other: ExperimentConfig) -> bool:
+    """Whether two runs are alike in all that their figures hang on, save the seed of the training and the controls."""
+    return _compared(one) == _compared(other)
+
+
+def _compared(config: ExperimentConfig) -> dict[str, Any]:
+    sections = {"base_model", "revision", "seed", "words", "data", "lora", "training", "evaluation"}
+    settings = config.model_dump(mode="json", include=sections)
+    for name in (*NO_PART_OF_TRAINING, "seed"):
+        settings["training"].pop(name)
+    return settings
 
 
 def accuracy(found: SeedResults, metric: str, mode: AnswerMode | None, role: ModelRole) -> OverSeeds | None:

@@ -34,7 +34,6 @@ from letterwise.results import (
     read_training_log,
 )
 
-"""Written into the run folder by publishing, after an upload."""
 GAINS = ("spelling", "letter_count", "letter_position")
 """Keys of `control_adjusted_gain`; each repeats a difference of the evaluation."""
 RECORD_FILES = (

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from letterwise import hardware, processes
 from letterwise.adapters import add_adapter, add_adapter_to_4bit, save_adapter
-from letterwise.config import ControlName, ExperimentConfig, TrainingConfig
+from letterwise.config import NO_PART_OF_TRAINING, ControlName, ExperimentConfig, TrainingConfig
 from letterwise.data.packing import PackedRows, pack, pack_singly
 from letterwise.data.role_texts import texts_of_role
 from letterwise.data.texts import tokenized_texts
@@ -49,9 +49,6 @@ ROLE_OF_CONTROL: dict[ControlName, TrainedRole] = {
     "ceiling": "ceiling",
 }
 """What the adapter of each control is called in files and results."""
-
-NO_PART_OF_TRAINING = ("checkpoint_every", "controls", "sharding")
-"""Settings of the section `training` that change nothing about how one adapter is trained."""
 
 
 @dataclass(frozen=True, slots=True)
