@@ -77,13 +77,9 @@ def test_what_is_recorded_is_shown_with_intervals_and_what_is_not_is_said(
     assert "| *untrained* | 1.0% [0.5, 1.8] | 15.0% [12.9, 17.3] | – | – | – | 30.0% [27.2, 32.9] | 0 |" in shown
     assert "| `backwards` | 25.0% [22.4, 27.8] | 39.0% [36.0, 42.1] | 90.1% | 9.0% | 18.0% | 25.0%" in shown
     assert "Always the most frequent answer is right on 12.1% of the positions, 25.0% of the counts." in shown
-<<<<<<< HEAD
-    assert "Trained on 2 cores of A Processor, 2026-01-02. Not finished: `gaps`." in shown
+    assert "Trained on 2 cores of A Processor, 2026-01-02. Not finished: `inside`, `gaps`, `parts`, `pairs`," in shown
     assert "not corrected for the number of variants): spelling lower with `backwards`; positions higher with " in shown
     assert "counts no different" in shown
-=======
-    assert "Trained on 2 cores of A Processor, 2026-01-02. Not finished: `inside`, `gaps`, `parts`, `pairs`," in shown
->>>>>>> review-fixes
     assert "| 2 cores of A Processor | 2 | 0.5 M | 0.2 |" in generated_study.cost()
 
 
