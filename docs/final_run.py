@@ -12,6 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TypeVar
 
+from generated_study import NOT_RECORDED
 from update_results import FINDINGS_FILE
 
 from letterwise.config import ExperimentConfig, load_config
@@ -30,7 +31,6 @@ from letterwise.results import (
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "results" / "standard"
-NOT_RECORDED = "*Not recorded yet.*"
 
 AnyResults = TypeVar("AnyResults", bound=ResultsModel)
 

@@ -6,7 +6,8 @@ it says so.
 
 from __future__ import annotations
 
-from final_run import NOT_RECORDED, FinalRun, figure, markdown, of_final_run, read_analysis, read_findings
+from final_run import FinalRun, figure, markdown, of_final_run, read_analysis, read_findings
+from generated_study import NOT_RECORDED
 
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis, Retention
 from letterwise.probe_results import PROBE_QUESTIONS, PROBES_FILE, ProbeResults

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from final_run import NOT_RECORDED, FinalRun, figure, markdown, of_final_run, read_findings
+from final_run import FinalRun, figure, markdown, of_final_run, read_findings
 from final_shares import NOTE as SHARE_NOTE
 from final_shares import mean_share, one_share, shares_of_ceiling
-from generated_study import machine
+from generated_study import NOT_RECORDED, machine
 
 from letterwise.config import AnswerMode
 from letterwise.reporting.other_controls import NAMES, TRAINED_ON

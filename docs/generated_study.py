@@ -6,12 +6,13 @@ that it is not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from statsmodels.stats.proportion import proportions_ztest
 
 from letterwise.evaluation.statistics import wilson_interval
+from letterwise.reporting.summary import NOTHING, share_text
 from letterwise.reporting.templating import markdown_table
 from letterwise.results import Environment, read_results
 from letterwise.sweep_config import SweepConfig, load_sweep
@@ -23,11 +24,12 @@ ORDER = ("exercises", "words", "templates", "amount", "batches", "capacity", "co
 """In which the sweeps run."""
 NOT_RECORDED = "*Not recorded yet.*"
 POSITIONS = ("first", "inner", "last")
-COMPARED = {
+METRICS = {
     "spelling": "spelling_accuracy",
     "positions": "letter_position_accuracy",
     "counts": "letter_count_accuracy",
 }
+COLUMNS = ("spelling", "positions", *POSITIONS, "counts")
 
 
 def results() -> str:
@@ -48,12 +50,12 @@ def cost() -> str:
         header,
         [
             (
-                machine,
+                where,
                 f"{len(seeds):,}",
                 f"{sum(seed.tokens for seed in seeds) / 1e6:.1f} M",
                 f"{sum(seed.seconds for seed in seeds) / 3600:.1f}",
             )
-            for machine, seeds in rows.items()
+            for where, seeds in rows.items()
         ],
     )
 
@@ -73,7 +75,7 @@ def _section(name: str) -> str:
         return f"{heading}\n\n{NOT_RECORDED}"
     complete = [trial for trial in found.trials if trial.state == "complete"]
     one = complete[0].seeds[0]
-    header = ("variant", "spelling", "positions", "first", "inner", "last", "counts", "tokens")
+    header = ("variant", *COLUMNS, "tokens")
     rows = [_untrained(one), *(_row(trial) for trial in complete)]
     left = [f"`{variant}`" for variant in _sweep(name).variants if variant not in {trial.name for trial in complete}]
     environments = [seed.environment for trial in complete for seed in trial.seeds]
@@ -114,71 +116,50 @@ def _against_plain(complete: Sequence[TrialResult]) -> list[str]:
             *([f"higher with {', '.join(better)}"] if better else []),
             *([f"lower with {', '.join(worse)}"] if worse else []),
         ]
-        said.append(f"{what} {', '.join(found) or 'no different'}")
+        name = f"{what} letters" if what in POSITIONS else what
+        said.append(f"{name} {', '.join(found) or 'no different'}")
     return [
-        f"Against `{plain.name}`, beyond chance (z test, p < 0.05, not corrected for the number of variants): "
-        f"{'; '.join(said)}."
+        f"Against `{plain.name}`, beyond chance (z test as of samples apart, though all are asked the same; p < "
+        f"0.05, not corrected for the number of variants): {'; '.join(said)}."
     ]
 
 
 def _shares(trial: TrialResult) -> dict[str, tuple[float, int]]:
-    """What is compared → its mean over the seeds, and one seed's n."""
+    """Every figure of a trial → its mean over the seeds, and one seed's n, as all are asked the same."""
     seeds, first = trial.seeds, trial.seeds[0]
     found = {
         what: (sum(seed.metrics[metric] for seed in seeds) / len(seeds), first.metrics_n[metric])
-        for what, metric in COMPARED.items()
-        if metric in first.metrics
+        for what, metric in METRICS.items()
     }
     for place in POSITIONS:
-        if first.positions and place in first.positions:
-            right = [seed.positions[place] for seed in seeds if seed.positions]
-            found[f"{place} letters"] = (sum(r / asked for r, asked in right) / len(right), right[0][1])
+        right = [seed.positions[place] for seed in seeds if seed.positions and place in seed.positions]
+        if right:
+            found[place] = (sum(r / asked for r, asked in right) / len(right), right[0][1])
     return found
 
 
 def machine(environment: Environment) -> str:
-    """What computed."""
+    """What trained."""
     gpu = environment.gpu if environment.device == "cuda" else None
-    return f"an {gpu}" if gpu else f"{environment.cores} cores of {environment.cpu}"
+    return f"one {gpu}" if gpu else f"{environment.cores} cores of {environment.cpu}"
 
 
 def _untrained(seed: SeedResult) -> tuple[str, ...]:
     """The base model, before any step."""
-    metrics = seed.untrained or {}
-    asked = {name: (metrics.get(name), seed.metrics_n.get(name)) for name in seed.metrics_n}
-    return (
-        "*untrained*",
-        _share(*asked["spelling_accuracy"]),
-        _share(*asked["letter_position_accuracy"]),
-        *("–" for _ in POSITIONS),
-        _share(*asked["letter_count_accuracy"]),
-        "0",
-    )
+    measured = seed.untrained or {}
+    asked = {what: (measured[metric], seed.metrics_n[metric]) for what, metric in METRICS.items() if metric in measured}
+    return ("*untrained*", *_cells(asked), "0")
 
 
 def _row(trial: TrialResult) -> tuple[str, ...]:
-    """A trial: the mean over its seeds, with the interval of one seed's n, as all are asked the same."""
-
-    def mean(metric: str) -> float:
-        return sum(seed.metrics[metric] for seed in trial.seeds) / len(trial.seeds)
-
-    n = trial.seeds[0].metrics_n
-    places = []
-    for place in POSITIONS:
-        right = [seed.positions[place] for seed in trial.seeds if seed.positions and place in seed.positions]
-        places.append(f"{sum(r / asked for r, asked in right) / len(right):.1%}" if right else "–")
-    return (
-        f"`{trial.name}`",
-        _share(mean("spelling_accuracy"), n["spelling_accuracy"]),
-        _share(mean("letter_position_accuracy"), n["letter_position_accuracy"]),
-        *places,
-        _share(mean("letter_count_accuracy"), n["letter_count_accuracy"]),
-        f"{trial.tokens:,}",
-    )
+    return (f"`{trial.name}`", *_cells(_shares(trial)), f"{trial.tokens:,}")
 
 
-def _share(value: float | None, n: int | None) -> str:
-    if value is None or not n:
-        return "–"
-    low, high = wilson_interval(round(value * n), n)
-    return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+def _cells(shares: Mapping[str, tuple[float, int]]) -> list[str]:
+    """What is measured of `COLUMNS`; an interval stands where it has a column to itself."""
+    cells = []
+    for what in COLUMNS:
+        value, n = shares.get(what, (None, 0))
+        interval = wilson_interval(round(value * n), n) if value is not None and what in METRICS else None
+        cells.append(NOTHING if value is None else share_text(value, interval))
+    return cells
