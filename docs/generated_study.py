@@ -20,7 +20,7 @@ from letterwise.sweep_results import SWEEP_FILE, SeedResult, SweepResults, Trial
 
 ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "docs" / "results" / "study"
-ORDER = ("exercises", "words", "templates", "amount", "batches", "capacity", "combinations")
+ORDER = ("exercises", "words", "templates", "amount", "capacity", "combinations", "small")
 """In which the sweeps run."""
 NOT_RECORDED = "*Not recorded yet.*"
 POSITIONS = ("first", "inner", "last")

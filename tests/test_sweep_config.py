@@ -13,7 +13,8 @@ from letterwise.sweep_config import SweepConfig, load_sweep
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "sweep.yaml"
 STUDY = SHIPPED.parent / "study"
-STUDIES = [path for path in sorted(STUDY.glob("*.yaml")) if path.name != "base.yaml"]
+BASES = {"small": "small_base.yaml"}
+STUDIES = [path for path in sorted(STUDY.glob("*.yaml")) if path.name not in ("base.yaml", *BASES.values())]
 RATE = "training.learning_rate"
 
 
@@ -41,10 +42,17 @@ def test_the_shipped_sweep_varies_what_it_says() -> None:
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
 def test_each_sweep_of_the_study_varies_the_same_experiment_around_a_plain_one(path: Path) -> None:
     sweep = load_sweep(path)
-    assert sweep.experiment == load_config(path.parent / "base.yaml")
+    assert sweep.experiment == load_config(path.parent / BASES.get(path.stem, "base.yaml"))
     assert {} in sweep.variants.values()
     assert sweep.study.pruner.kind == "none"
     assert sweep.study.name == f"study-{path.stem}"
+
+
+def test_the_small_sweep_differs_from_the_others_in_its_batches_and_texts_only() -> None:
+    base, small = (load_config(STUDY / name).model_dump() for name in ("base.yaml", "small_base.yaml"))
+    assert small["training"].pop("batch_size") < base["training"].pop("batch_size")
+    assert small["data"].pop("train_examples") < base["data"].pop("train_examples")
+    assert {**small, "run_name": "study"} == base
 
 
 def test_the_experiment_of_the_study_has_every_control_and_asks_no_test_word() -> None:
