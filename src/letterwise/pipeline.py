@@ -26,6 +26,7 @@ from letterwise.files import make_folder, write_text
 from letterwise.probe_results import PROBES_FILE
 from letterwise.publication import PUBLICATION_FILE
 from letterwise.reporting.figures import write_all_figures
+from letterwise.reporting.over_seeds import seed_folders
 from letterwise.reporting.report import REPORT_FILES, write_report
 from letterwise.reporting.report_record import FIGURES, FURTHER_FILES, RECORD_FILES, check_finished
 from letterwise.reporting.word_figures import plot_token_distribution
@@ -165,7 +166,10 @@ def _steps_taken(run: Run) -> int:
 
 
 def transfer_step(run: Run) -> Step:
-    """Analyse transfer and items, and draw the figures."""
+    """Analyse transfer and items, and draw the figures.
+
+    Only `correlation` is over the checkpoints of further seeds as well, of those that were evaluated.
+    """
     config = run.config
     tables = [run.folder / task / "predictions.parquet" for task in TASKS]
     log = run.folder / "training_log.jsonl"
@@ -175,11 +179,12 @@ def transfer_step(run: Run) -> Step:
         if not path.is_file():
             raise LetterwiseError(f"{path} does not exist; run the steps train and evaluate first.")
 
+    logs = [folder / log.name for folder in seed_folders(run.folder, config).values()]
+
     def work() -> None:
         spelling, position_count = (pd.read_parquet(path) for path in tables)
-        transfer = analyse_transfer(
-            spelling, position_count, read_training_log(log), config.seed, config.evaluation.bootstrap_samples
-        )
+        entries = [entry for each in logs for entry in read_training_log(each)]
+        transfer = analyse_transfer(spelling, position_count, entries, config.seed, config.evaluation.bootstrap_samples)
         # First, so that no transfer analysis stands beside the items of an earlier evaluation.
         write_results(run.folder / ITEM_ANALYSIS_FILE, analyse_items(spelling, position_count, run.tokenizer))
         write_results(run.folder / "transfer.json", transfer)
@@ -189,7 +194,8 @@ def transfer_step(run: Run) -> Step:
         figures = write_all_figures(run.folder)
         run.terminal.say(f"  {len(figures)} figures")
 
-    inputs = [config.evaluation.bootstrap_samples, config.seed, checksums_of(run.folder, [*tables, log, results])]
+    read = [*tables, *logs, results]
+    inputs = [config.evaluation.bootstrap_samples, config.seed, checksums_of(run.folder.parent, read)]
     return Step("transfer", inputs, [run.folder / name for name in ("transfer.json", ITEM_ANALYSIS_FILE)], work)
 
 
@@ -216,7 +222,7 @@ def report_step(run: Run) -> Step:
 def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     """All steps in order, skipping what is up to date; returns what the run came to.
 
-    Further seeds come before the report, which shows them.
+    Further seeds come before what is made of all of them: transfer analysis and report.
     """
     run.execute(words_step(run))
     run.execute(data_step(run))
@@ -225,7 +231,6 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
         run.execute(train_step(run, ROLE_OF_CONTROL[control]))
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
-    run.execute(transfer_step(run))
     recorded = run.folder / "config.yaml"
     if processes.is_main() and (run.config.further_seeds or load_config(recorded).further_seeds):
         # Every step is that of this configuration, even where all were up to date before it named other further seeds.
@@ -235,6 +240,7 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
         other.base = run.base  # found once: its weights are checksummed
         run.terminal.say(f"Once more with training seed {seed}, in {other.folder}:")
         run_all(other)
+    run.execute(transfer_step(run))
     run.execute(report_step(run))
     return (
         read_results(run.folder / "evaluation_results.json", EvaluationResults),

@@ -285,7 +285,8 @@ class TransferResults(ResultsModel):
 
     schema_version: str = SCHEMA_VERSION
     correlation: dict[str, Estimate]
-    """Spearman over training checkpoints, keys 'letter_count', 'letter_position', 'position_count'."""
+    """Spearman over training checkpoints, those of further seeds too, keys 'letter_count', 'letter_position',
+    'position_count'."""
     item_phi: dict[str, Estimate]
     """Phi coefficient between 'word spelled correctly' and 'question answered correctly', same keys."""
     item_table: dict[str, list[list[int]]]

@@ -155,6 +155,9 @@ def test_further_seeds_train_anew_on_the_same_words_and_data(
         assert other
         assert one.revision != other.revision
     assert read_results(again / "environment.json", Environment).seeds["training"] == 7
+    transfers = [read_results(run / "transfer.json", TransferResults) for run in (first, again)]
+    assert [sorted({point["seed"] for point in each.checkpoints}) for each in transfers] == [[1, 7], [7]]
+    assert len(transfers[0].checkpoints) == 2 * len(transfers[1].checkpoints) - 1, "the untrained model counts once"
     page = (first / "final_report.html").read_text(encoding="utf-8")
     assert "Over seeds" in page
     assert "2 trainings (seeds 1, 7)" in page

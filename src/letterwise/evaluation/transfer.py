@@ -72,13 +72,18 @@ def analyse_transfer(
 
 
 def _checkpoints(training_log: Sequence[TrainingLogEntry]) -> list[dict[str, Any]]:
-    """The evaluated checkpoints of the fine-tuned model; of a step trained again after a resume, the last."""
+    """The evaluated checkpoints of the fine-tuned model; of a step trained again after a resume, the last.
+
+    The untrained model is there once, as it is the same for all seeds.
+    """
     points = {
         (entry.seed, entry.step): {"model": entry.model, "seed": entry.seed, "step": entry.step, **entry.evaluation}
         for entry in training_log
         if entry.model == "finetuned" and entry.evaluation
     }
-    return [points[key] for key in sorted(points)]
+    keys = sorted(points)
+    untrained = [key for key in keys if not key[1]]
+    return [points[key] for key in keys if key not in untrained[1:]]
 
 
 def _correlation(checkpoints: list[dict[str, Any]], key: str) -> Estimate:

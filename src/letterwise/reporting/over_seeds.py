@@ -67,22 +67,35 @@ class OverSeeds:
         return float(low), float(high)
 
 
-def read_seeds(folder: Path, config: ExperimentConfig) -> dict[int, EvaluationResults]:
-    """What a run measured, and those of its further seeds that are there, of the same data and trained alike.
+def seed_folders(folder: Path, config: ExperimentConfig) -> dict[int, Path]:
+    """A run's folder and those of its further seeds that were evaluated, of the same data and trained alike, by seed.
 
     Raises:
         LetterwiseError: a file is broken.
     """
-    data = read_results(folder / "data_audit.json", DataAudit).checksums
-    found = {config.training_seed: read_results(folder / "evaluation_results.json", EvaluationResults)}
+    found = {config.training_seed: folder}
     for seed in config.further_seeds:
         other = folder.parent / config.with_seed(seed).run_name
         if not (other / "evaluation_results.json").is_file():
             continue
-        same_data = read_results(other / "data_audit.json", DataAudit).checksums == data
-        if same_data and differ_in_seed_alone(config, load_config(other / "config.yaml")):
-            found[seed] = read_results(other / "evaluation_results.json", EvaluationResults)
+        audits = [read_results(each / "data_audit.json", DataAudit) for each in (folder, other)]
+        if audits[0].checksums == audits[1].checksums and differ_in_seed_alone(
+            config, load_config(other / "config.yaml")
+        ):
+            found[seed] = other
     return found
+
+
+def read_seeds(folder: Path, config: ExperimentConfig) -> dict[int, EvaluationResults]:
+    """What a run measured, and those of its further seeds that are there (`seed_folders`).
+
+    Raises:
+        LetterwiseError: a file is broken.
+    """
+    return {
+        seed: read_results(each / "evaluation_results.json", EvaluationResults)
+        for seed, each in seed_folders(folder, config).items()
+    }
 
 
 def differ_in_seed_alone(one: ExperimentConfig, other: ExperimentConfig) -> bool:
