@@ -21,6 +21,7 @@ from letterwise.analysis_results import ItemAnalysis
 from letterwise.config import ControlName, dump_config, load_config, read_settings
 from letterwise.data_config import ExerciseName
 from letterwise.files import read_json, sha256_file
+from letterwise.reporting.report_model import FinalReport
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,
     SPELLING_PREDICTION_COLUMNS,
@@ -161,6 +162,13 @@ def test_further_seeds_train_anew_on_the_same_words_and_data(
     page = (first / "final_report.html").read_text(encoding="utf-8")
     assert "Over seeds" in page
     assert "2 trainings (seeds 1, 7)" in page
+    reports = [read_results(run / "final_report.json", FinalReport) for run in (first, again)]
+    spelling = next(each for each in reports[0].over_seeds if each.model == "finetuned")
+    assert spelling.values == {
+        seed: each.model("finetuned").metrics["spelling_accuracy"] for seed, each in zip((1, 7), results, strict=True)
+    }
+    assert any(each.gain_over_control and each.intervals.keys() == {1, 7} for each in reports[0].over_seeds)
+    assert not reports[1].over_seeds
     assert "Over seeds" not in (again / "final_report.html").read_text(encoding="utf-8")
 
     (again / "evaluation_results.json").unlink()

@@ -5,7 +5,7 @@ Knows the evaluations of its runs, which ask the same; computes no metric.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ from statsmodels.stats.proportion import proportion_confint
 
 from letterwise.config import ANSWER_MODES, NO_PART_OF_TRAINING, AnswerMode, ExperimentConfig, load_config
 from letterwise.reporting.other_controls import NAMES
+from letterwise.reporting.report_model import SeedFigure
 from letterwise.reporting.summary import (
     NOTHING,
     QUESTION_METRICS,
-    difference_text,
     find_difference,
     find_estimate,
     in_mode,
     share_text,
+    signed_text,
 )
 from letterwise.results import (
     DataAudit,
@@ -129,21 +130,55 @@ def gains(found: SeedResults, metric: str, mode: AnswerMode | None) -> dict[int,
     return {seed: difference for seed, difference in differences.items() if difference}
 
 
-def seed_rows(found: SeedResults) -> list[list[str]]:
-    """Rows of figure, model, mean, each seed and n: the trained models, then the gain over the control."""
-    rows = []
+def seed_figures(found: SeedResults) -> list[SeedFigure]:
+    """Every accuracy of the trained models, each followed by the gain over the control."""
+    figures = []
     for metric, mode in FIGURES:
-        name = metric + (f" ({mode})" if mode else "")
         for role in NAMES:
             if role != "base" and (shares := accuracy(found, metric, mode, role)):
-                each = [share_text(shares.values[seed]) if seed in shares.values else NOTHING for seed in found]
-                rows.append([name, NAMES[role], share_text(shares.mean, shares.interval), *each, f"{shares.n:,}"])
+                figures.append(
+                    SeedFigure(
+                        metric=metric,
+                        mode=mode,
+                        model=role,
+                        gain_over_control=False,
+                        mean=shares.mean,
+                        interval=shares.interval,
+                        values=shares.values,
+                        n=shares.n,
+                    )
+                )
         if over_control := gains(found, metric, mode):
-            mean = sum(each.difference for each in over_control.values()) / len(over_control)
-            each = [difference_text(over_control[seed]) if seed in over_control else NOTHING for seed in found]
-            n = min(difference.n for difference in over_control.values())
-            rows.append([name, "tuned − control", f"{100 * mean:+z.1f}".replace("-", "−"), *each, f"{n:,}"])
-    return rows
+            figures.append(
+                SeedFigure(
+                    metric=metric,
+                    mode=mode,
+                    model="finetuned",
+                    gain_over_control=True,
+                    mean=sum(each.difference for each in over_control.values()) / len(over_control),
+                    interval=None,
+                    values={seed: each.difference for seed, each in over_control.items()},
+                    intervals={seed: each.interval for seed, each in over_control.items()},
+                    n=min(each.n for each in over_control.values()),
+                )
+            )
+    return figures
+
+
+def seed_rows(found: SeedResults) -> list[list[str]]:
+    """Rows of figure, model, mean, each seed and n: the trained models, then the gain over the control."""
+    return [_row(figure, list(found)) for figure in seed_figures(found)]
+
+
+def _row(figure: SeedFigure, seeds: Sequence[int]) -> list[str]:
+    name = figure.metric + (f" ({figure.mode})" if figure.mode else "")
+    if figure.gain_over_control:
+        model, mean = "tuned − control", signed_text(figure.mean)
+        each = {seed: signed_text(value, figure.intervals[seed]) for seed, value in figure.values.items()}
+    else:
+        model, mean = NAMES[figure.model], share_text(figure.mean, figure.interval)
+        each = {seed: share_text(value) for seed, value in figure.values.items()}
+    return [name, model, mean, *(each.get(seed, NOTHING) for seed in seeds), f"{figure.n:,}"]
 
 
 def seed_columns(found: SeedResults) -> list[str]:

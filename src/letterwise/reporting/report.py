@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from letterwise.files import atomic_path, write_text
+from letterwise.reporting.over_seeds import seed_figures
 from letterwise.reporting.report_advice import limitations, recommendations
 from letterwise.reporting.report_closing import (
     appendices,
@@ -69,6 +70,7 @@ def make_report(record: RunRecord) -> FinalReport:
         configuration=configuration(record),
         environment=record.environment,
         evaluation_results=record.results,
+        over_seeds=seed_figures(record.seeds) if len(record.seeds) > 1 else [],
         transfer_learning_analysis=TransferLearningAnalysis(
             spelling_to_position_count_correlation=transfer.correlation,
             transfer_efficiency=transfer.transfer_efficiency,

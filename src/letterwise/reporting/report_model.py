@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import Field
 
+from letterwise.config import AnswerMode
 from letterwise.results import (
     SCHEMA_VERSION,
     Environment,
     Estimate,
     EvaluationResults,
+    Interval,
     ModelRole,
     QuestionType,
     ResultsModel,
@@ -139,6 +141,26 @@ class Conclusion(ResultsModel):
     recommendations: list[Recommendation]
 
 
+class SeedFigure(ResultsModel):
+    """One accuracy over the seeds of a training, or the gain in it over the control."""
+
+    metric: str
+    mode: AnswerMode | None
+    """None for spelling."""
+    model: ModelRole
+    """The model; of a gain, the tuned one."""
+    gain_over_control: bool
+    mean: float
+    interval: Interval | None
+    """Wilson's 95% interval of the mean, with one seed's n; None for a gain."""
+    values: dict[int, float]
+    """By seed."""
+    intervals: dict[int, Interval] = Field(default_factory=dict)
+    """Of a gain, by seed: 95% paired bootstrap."""
+    n: int
+    """Of each seed."""
+
+
 class FinalReport(ResultsModel):
     """``final_report.json``."""
 
@@ -152,6 +174,8 @@ class FinalReport(ResultsModel):
     environment: Environment
     evaluation_results: EvaluationResults
     """As in ``evaluation_results.json``."""
+    over_seeds: list[SeedFigure] = Field(default_factory=list)
+    """Where there are further seeds."""
     transfer_learning_analysis: TransferLearningAnalysis
     error_analysis: ErrorAnalysis
     conclusion: Conclusion

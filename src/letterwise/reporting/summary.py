@@ -160,10 +160,13 @@ def value_text(metric: str, value: float, interval: Interval | None = None) -> s
 def difference_text(difference: Difference) -> str:
     """Signed, in percentage points for shares, e.g. '+10.5 [+7.0, +14.1]'."""
     scale, decimals = (1, 3) if difference.metric.startswith(NOT_SHARES) else (100, 1)
-    value, low, high = (
-        f"{scale * number:+z.{decimals}f}".replace("-", "−") for number in (difference.difference, *difference.interval)
-    )
-    return f"{value} [{low}, {high}]"
+    return signed_text(difference.difference, difference.interval, scale, decimals)
+
+
+def signed_text(value: float, interval: Interval | None = None, scale: int = 100, decimals: int = 1) -> str:
+    """A share's change in percentage points, e.g. '−3.2', with its interval if it has one."""
+    signed, *ends = (f"{scale * number:+z.{decimals}f}".replace("-", "−") for number in (value, *(interval or ())))
+    return f"{signed} [{', '.join(ends)}]" if ends else signed
 
 
 def find_estimate(results: EvaluationResults, metric: str, mode: AnswerMode | None, role: ModelRole) -> Estimate | None:
