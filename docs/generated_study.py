@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from statsmodels.stats.proportion import proportions_ztest
 
@@ -30,6 +31,9 @@ METRICS = {
     "counts": "letter_count_accuracy",
 }
 COLUMNS = ("spelling", "positions", *POSITIONS, "counts")
+Way = Literal["higher", "lower", "no different"]
+WAYS: tuple[Way, ...] = ("higher", "lower", "no different")
+TEST = "z test as of samples apart, though all are asked the same; p < 0.05, not corrected for the number of variants"
 
 
 def results() -> str:
@@ -39,7 +43,7 @@ def results() -> str:
 
 def cost() -> str:
     """What the complete trials of the recorded sweeps took, by machine."""
-    trials = [trial for name in ORDER if (found := _recorded(name)) for trial in found.trials]
+    trials = [trial for name in ORDER if (found := recorded_sweep(name)) for trial in found.trials]
     rows: dict[str, list[SeedResult]] = {}
     for seed in (seed for trial in trials if trial.state == "complete" for seed in trial.seeds):
         rows.setdefault(machine(seed.environment), []).append(seed)
@@ -60,7 +64,8 @@ def cost() -> str:
     )
 
 
-def _recorded(name: str) -> SweepResults | None:
+def recorded_sweep(name: str) -> SweepResults | None:
+    """What is recorded of a sweep of the study."""
     path = RECORDED / _sweep(name).study.name / SWEEP_FILE
     return read_results(path, SweepResults) if path.is_file() else None
 
@@ -71,7 +76,7 @@ def _sweep(name: str) -> SweepConfig:
 
 def _section(name: str) -> str:
     heading = f"### {name.capitalize()}"
-    if not (found := _recorded(name)):
+    if not (found := recorded_sweep(name)):
         return f"{heading}\n\n{NOT_RECORDED}"
     complete = [trial for trial in found.trials if trial.state == "complete"]
     one = complete[0].seeds[0]
@@ -97,34 +102,30 @@ def _section(name: str) -> str:
 
 
 def _against_plain(complete: Sequence[TrialResult]) -> list[str]:
-    """Which variants differ from the one that changes nothing, by a two-proportion z test; nothing without that one."""
+    """Which variants differ from the one that changes nothing, beyond chance; nothing without that one."""
     plain = next((trial for trial in complete if not trial.params), None)
     others = [trial for trial in complete if trial is not plain]
     if plain is None or not others:
         return []
-    expected = _shares(plain)
     said = []
-    for what, (share, n) in expected.items():
-        better: list[str] = []
-        worse: list[str] = []
-        for trial in others:
-            value, size = _shares(trial)[what]
-            _, p_value = proportions_ztest([round(value * size), round(share * n)], [size, n])
-            if p_value < 0.05:
-                (better if value > share else worse).append(f"`{trial.name}`")
-        found = [
-            *([f"higher with {', '.join(better)}"] if better else []),
-            *([f"lower with {', '.join(worse)}"] if worse else []),
-        ]
-        name = f"{what} letters" if what in POSITIONS else what
-        said.append(f"{name} {', '.join(found) or 'no different'}")
-    return [
-        f"Against `{plain.name}`, beyond chance (z test as of samples apart, though all are asked the same; p < "
-        f"0.05, not corrected for the number of variants): {'; '.join(said)}."
-    ]
+    for what in shares(plain):
+        found = {trial.name: difference(trial, plain, what) for trial in others}
+        named = {way: ", ".join(f"`{name}`" for name, each in found.items() if each == way) for way in WAYS}
+        differing = ", ".join(f"{way} with {names}" for way, names in named.items() if names and way != WAYS[-1])
+        said.append(f"{f'{what} letters' if what in POSITIONS else what} {differing or WAYS[-1]}")
+    return [f"Against `{plain.name}`, beyond chance ({TEST}): {'; '.join(said)}."]
 
 
-def _shares(trial: TrialResult) -> dict[str, tuple[float, int]]:
+def difference(trial: TrialResult, other: TrialResult, what: str) -> Way:
+    """Whether a figure of two variants differs beyond chance, and which way, by a two-proportion z test."""
+    (value, n), (expected, size) = shares(trial)[what], shares(other)[what]
+    _, p_value = proportions_ztest([round(value * n), round(expected * size)], [n, size])
+    if not p_value < 0.05:  # nor where both are 0 or 1, of which there is none
+        return "no different"
+    return "higher" if value > expected else "lower"
+
+
+def shares(trial: TrialResult) -> dict[str, tuple[float, int]]:
     """Every figure of a trial → its mean over the seeds, and one seed's n, as all are asked the same."""
     seeds, first = trial.seeds, trial.seeds[0]
     found = {
@@ -152,7 +153,7 @@ def _untrained(seed: SeedResult) -> tuple[str, ...]:
 
 
 def _row(trial: TrialResult) -> tuple[str, ...]:
-    return (f"`{trial.name}`", *_cells(_shares(trial)), f"{trial.tokens:,}")
+    return (f"`{trial.name}`", *_cells(shares(trial)), f"{trial.tokens:,}")
 
 
 def _cells(shares: Mapping[str, tuple[float, int]]) -> list[str]:

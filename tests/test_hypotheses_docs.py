@@ -1,0 +1,98 @@
+"""What docs/transfer_learning.md says of a hypothesis follows from what is recorded, and from nothing else."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from recordable_run import write_run
+
+from letterwise.config import ExperimentConfig
+from letterwise.results import EvaluationResults, read_results, write_results
+from letterwise.sweep_results import SweepResults
+
+generated_hypotheses, generated_study, final_run, update_results = map(
+    import_module, ("generated_hypotheses", "generated_study", "final_run", "update_results")
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated_study, "RECORDED", tmp_path / "study")
+    monkeypatch.setattr(final_run, "DOCS", tmp_path)
+    monkeypatch.setattr(final_run, "FOLDER", tmp_path / "results" / "standard")
+
+
+def row(expected: str) -> list[str]:
+    """The cells of a prediction behind its name: compared with, as expected, otherwise, not recorded."""
+    (line,) = [line for line in generated_hypotheses.verdicts().splitlines() if f" | {expected} | " in line]
+    return [cell.strip() for cell in line.split("|")[3:-1]]
+
+
+def record(sweep: str, shown: SweepResults) -> None:
+    write_results(generated_study.RECORDED / f"study-{sweep}" / "sweep.json", shown)
+
+
+def recorded(**changed: dict[str, float]) -> SweepResults:
+    """The recorded sweep `exercises`, with other accuracies for some variants."""
+    sweep = read_results(Path(__file__).parents[1] / "docs/results/study/study-exercises/sweep.json", SweepResults)
+    for trial in sweep.trials:
+        trial.seeds[0].metrics.update(changed.get(trial.name, {}))
+    return sweep
+
+
+def test_what_is_not_recorded_is_open() -> None:
+    assert row("exercises inside a word raise positions")[:3] == ["`plain`", "–", "–"]
+    assert row("exercises inside a word raise positions")[3].startswith("`inside`; `backwards`; ")
+    assert row("spelling over shuffled letters") == ["control", "–", "–", "the final run"]
+
+
+def test_a_variant_is_judged_by_the_test_of_its_sweep() -> None:
+    positions = {"plain": 0.30, "inside": 0.36, "backwards": 0.33, "gaps": 0.24}
+    sweep = recorded(**{name: {"letter_position_accuracy": value} for name, value in positions.items()})
+    sweep.trials = [trial for trial in sweep.trials if trial.name != "pairs"]
+    record("exercises", sweep)
+    than, so, otherwise, left = row("exercises inside a word raise positions")
+    assert (than, so) == ("`plain` 30.0%", "`inside` 36.0% (higher)")
+    assert otherwise.startswith("`backwards` 33.0% (no different); `gaps` 24.0% (lower); ")
+    assert left == "`pairs`"
+
+
+def test_counts_are_above_the_majority_class_only_with_their_whole_interval() -> None:
+    sweep = recorded(
+        plain={"letter_count_accuracy": 0.36}, inside={"letter_count_accuracy": 0.30}, gaps={"letter_count_accuracy": 0}
+    )
+    names = {"half_the_steps": "plain", "twice_the_steps": "inside", "four_times_the_steps": "gaps"}
+    trials = {trial.name: trial for trial in sweep.trials}
+    sweep.trials = [trials[name].model_copy(update={"name": new}) for new, name in names.items()]
+    record("amount", sweep)
+    assert row("but counts, `direct`, stay at the majority class") == [
+        "majority class 28.6%",
+        "`twice_the_steps` 30.0% (not measurably above); `four_times_the_steps` 0.0% (at or below)",
+        "`half_the_steps` 36.0% (above)",
+        "`eight_times_the_steps`",
+    ]
+
+
+def test_a_gain_of_the_final_run_counts_where_each_seed_has_it() -> None:
+    config = ExperimentConfig(run_name="standard", further_seeds=[1])
+    runs = final_run.DOCS / "runs"
+    write_run(runs / "standard-seed-1", config.with_seed(1), spelling=0.5)
+    update_results.copy_results(
+        write_run(runs / "standard", config, spelling=0.7, every_control=True), final_run.FOLDER.parent
+    )
+    assert row("spelling over shuffled letters") == ["control", "+60.0 [+58.0, +62.0]; +40.0 [+38.0, +42.0]", "–", "–"]
+    assert row("counts, `direct`, over shuffled letters")[1:] == ["–", "+0.0 [−2.0, +2.0]; +0.0 [−2.0, +2.0]", "–"]
+    than, so, otherwise, left = row("counts stay at the majority class even for the ceiling")
+    assert than.startswith("majority class ")
+    assert otherwise.startswith("ceiling ")
+    assert otherwise.endswith("(above)")
+    assert (so, left) == ("–", "–")
+
+    path = final_run.FOLDER / "seed-1" / "evaluation_results.json"
+    results = read_results(path, EvaluationResults)
+    for each in results.significance["control_to_finetuned"]:
+        each.interval = (-0.01, 0.9)
+    write_results(path, results)
+    assert row("spelling over shuffled letters")[1:] == ["–", "+60.0 [+58.0, +62.0]; +40.0 [−1.0, +90.0]", "–"]
