@@ -33,7 +33,9 @@ METRICS = {
 COLUMNS = ("spelling", "positions", *POSITIONS, "counts")
 Way = Literal["higher", "lower", "no different"]
 WAYS: tuple[Way, ...] = ("higher", "lower", "no different")
-TEST = "z test as of samples apart, though all are asked the same; p < 0.05, not corrected for the number of variants"
+TEST_IN_WORDS = (
+    "z test as of samples apart, though all are asked the same; p < 0.05, not corrected for the number of variants"
+)
 
 
 def results() -> str:
@@ -113,7 +115,7 @@ def _against_plain(complete: Sequence[TrialResult]) -> list[str]:
         named = {way: ", ".join(f"`{name}`" for name, each in found.items() if each == way) for way in WAYS}
         differing = ", ".join(f"{way} with {names}" for way, names in named.items() if names and way != WAYS[-1])
         said.append(f"{f'{what} letters' if what in POSITIONS else what} {differing or WAYS[-1]}")
-    return [f"Against `{plain.name}`, beyond chance ({TEST}): {'; '.join(said)}."]
+    return [f"Against `{plain.name}`, beyond chance ({TEST_IN_WORDS}): {'; '.join(said)}."]
 
 
 def difference(trial: TrialResult, other: TrialResult, what: str) -> Way:

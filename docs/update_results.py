@@ -170,6 +170,11 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
     run_folder = run_folder.resolve()
     check_finished(run_folder)
     analyses, seeds = read_analyses(run_folder), further_seeds(run_folder)
+    pooled = {point["seed"] for point in read_results(run_folder / TRANSFER, TransferResults).checkpoints}
+    if not seeds.keys() <= pooled:  # it was made before they were there
+        raise LetterwiseError(
+            f"{run_folder / TRANSFER} is not of all seeds; run `letterwise run` for {run_folder} to its end."
+        )
     target = results / run_folder.name
     with atomic_path(target) as temporary:
         temporary.mkdir()

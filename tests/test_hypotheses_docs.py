@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from recordable_run import write_run
 
 from letterwise.config import ExperimentConfig
 from letterwise.results import EvaluationResults, read_results, write_results
+from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import SweepResults
 
-generated_hypotheses, generated_study, final_run, update_results = map(
-    import_module, ("generated_hypotheses", "generated_study", "final_run", "update_results")
+hypotheses, generated_hypotheses, generated_study, final_run, update_results = map(
+    import_module, ("hypotheses", "generated_hypotheses", "generated_study", "final_run", "update_results")
 )
+
+
+SPELLING = "the gain in spelling over shuffled letters counts as transfer"
+CEILING = "the limit in counts is the model's, if they stay at the majority class even for the ceiling"
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +31,9 @@ def nothing_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def row(expected: str) -> list[str]:
-    """The cells of a prediction behind its name: compared with, as expected, otherwise, not recorded."""
+    """The last cells of an expectation's row: compared with, came out so, came out otherwise, open."""
     (line,) = [line for line in generated_hypotheses.verdicts().splitlines() if f" | {expected} | " in line]
-    return [cell.strip() for cell in line.split("|")[3:-1]]
+    return [cell.strip() for cell in line.split("|")[4:-1]]
 
 
 def record(sweep: str, shown: SweepResults) -> None:
@@ -45,7 +51,7 @@ def recorded(**changed: dict[str, float]) -> SweepResults:
 def test_what_is_not_recorded_is_open() -> None:
     assert row("exercises inside a word raise positions")[:3] == ["`plain`", "–", "–"]
     assert row("exercises inside a word raise positions")[3].startswith("`inside`; `backwards`; ")
-    assert row("spelling over shuffled letters") == ["control", "–", "–", "the final run"]
+    assert row(SPELLING) == ["control", "–", "–", "not recorded"]
 
 
 def test_a_variant_is_judged_by_the_test_of_its_sweep() -> None:
@@ -54,25 +60,37 @@ def test_a_variant_is_judged_by_the_test_of_its_sweep() -> None:
     sweep.trials = [trial for trial in sweep.trials if trial.name != "pairs"]
     record("exercises", sweep)
     than, so, otherwise, left = row("exercises inside a word raise positions")
-    assert (than, so) == ("`plain` 30.0%", "`inside` 36.0% (higher)")
+    assert (than, so) == ("`plain` 30.0%", "`inside` 36.0% (higher); `every_plain` 34.9% (higher)")
     assert otherwise.startswith("`backwards` 33.0% (no different); `gaps` 24.0% (lower); ")
     assert left == "`pairs`"
 
 
-def test_counts_are_above_the_majority_class_only_with_their_whole_interval() -> None:
-    sweep = recorded(
-        plain={"letter_count_accuracy": 0.36}, inside={"letter_count_accuracy": 0.30}, gaps={"letter_count_accuracy": 0}
-    )
-    names = {"half_the_steps": "plain", "twice_the_steps": "inside", "four_times_the_steps": "gaps"}
-    trials = {trial.name: trial for trial in sweep.trials}
-    sweep.trials = [trials[name].model_copy(update={"name": new}) for new, name in names.items()]
-    record("amount", sweep)
-    assert row("but counts, `direct`, stay at the majority class") == [
-        "majority class 28.6%",
-        "`twice_the_steps` 30.0% (not measurably above); `four_times_the_steps` 0.0% (at or below)",
-        "`half_the_steps` 36.0% (above)",
-        "`eight_times_the_steps`",
-    ]
+def test_not_higher_is_as_expected_wherever_it_is_lower_too() -> None:
+    counts = {"plain": 0.30, "inside": 0.36, "backwards": 0.24, "gaps": 0.30}
+    record("exercises", recorded(**{name: {"letter_count_accuracy": value} for name, value in counts.items()}))
+    than, so, otherwise, _ = row("the others do not")
+    assert than == "`plain` 30.0% (untrained 31.0%, majority class 28.6%)"
+    assert so.startswith("`backwards` 24.0% (lower); `gaps` 30.0% (no different); ")
+    assert otherwise.startswith("`inside` 36.0% (higher)")
+
+
+def test_what_lacks_its_reference_is_open() -> None:
+    sweep = recorded()
+    sweep.trials = [trial for trial in sweep.trials if trial.name != "plain"]
+    record("exercises", sweep)
+    _, so, otherwise, left = row("exercises that choose letters raise counts")
+    assert (so, otherwise) == ("–", "–")
+    assert left.startswith("`groups` 25.2% (`plain` is not finished); ")
+
+
+EVIDENCE = [each for expectation in generated_hypotheses.EXPECTATIONS for each in expectation.evidence]
+
+
+@pytest.mark.parametrize("evidence", [each for each in EVIDENCE if isinstance(each, hypotheses.InSweep)])
+def test_what_a_hypothesis_is_looked_up_by_exists(evidence: Any) -> None:
+    sweep = load_sweep(generated_study.ROOT / "configs" / "study" / f"{evidence.sweep}.yaml")
+    assert {evidence.than, *evidence.variants} <= sweep.variants.keys()
+    assert evidence.what in generated_study.METRICS
 
 
 def test_a_gain_of_the_final_run_counts_where_each_seed_has_it() -> None:
@@ -82,9 +100,18 @@ def test_a_gain_of_the_final_run_counts_where_each_seed_has_it() -> None:
     update_results.copy_results(
         write_run(runs / "standard", config, spelling=0.7, every_control=True), final_run.FOLDER.parent
     )
-    assert row("spelling over shuffled letters") == ["control", "+60.0 [+58.0, +62.0]; +40.0 [+38.0, +42.0]", "–", "–"]
-    assert row("counts, `direct`, over shuffled letters")[1:] == ["–", "+0.0 [−2.0, +2.0]; +0.0 [−2.0, +2.0]", "–"]
-    than, so, otherwise, left = row("counts stay at the majority class even for the ceiling")
+    assert row(SPELLING) == [
+        "control",
+        "+60.0 [+58.0, +62.0]; +40.0 [+38.0, +42.0]",
+        "–",
+        "–",
+    ]
+    assert row(SPELLING.replace("spelling", "counts, `direct`,"))[1:] == [
+        "–",
+        "+0.0 [−2.0, +2.0]; +0.0 [−2.0, +2.0]",
+        "–",
+    ]
+    than, so, otherwise, left = row(CEILING)
     assert than.startswith("majority class ")
     assert otherwise.startswith("ceiling ")
     assert otherwise.endswith("(above)")
@@ -95,4 +122,8 @@ def test_a_gain_of_the_final_run_counts_where_each_seed_has_it() -> None:
     for each in results.significance["control_to_finetuned"]:
         each.interval = (-0.01, 0.9)
     write_results(path, results)
-    assert row("spelling over shuffled letters")[1:] == ["–", "+60.0 [+58.0, +62.0]; +40.0 [−1.0, +90.0]", "–"]
+    assert row(SPELLING)[1:] == [
+        "–",
+        "+60.0 [+58.0, +62.0]; +40.0 [−1.0, +90.0]",
+        "–",
+    ]

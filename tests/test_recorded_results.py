@@ -246,6 +246,15 @@ def test_a_further_seed_that_differs_in_more_than_that_is_refused(two_seeds: Pat
     assert not (tmp_path / "results").exists()
 
 
+def test_a_transfer_analysis_from_before_the_further_seed_is_refused(two_seeds: Path, tmp_path: Path) -> None:
+    transfer = read_results(two_seeds / "transfer.json", TransferResults)
+    transfer.checkpoints.pop()
+    write_results(two_seeds / "transfer.json", transfer)
+    record_steps(two_seeds)
+    with pytest.raises(LetterwiseError, match="is not of all seeds"):
+        update_results.copy_results(two_seeds, tmp_path / "results")
+
+
 def test_a_further_seed_may_have_fewer_controls(two_seeds: Path, tmp_path: Path) -> None:
     write_run(two_seeds, load_config(two_seeds / "config.yaml"), every_control=True)
     copied = update_results.copy_results(two_seeds, tmp_path / "results")

@@ -168,7 +168,7 @@ def _steps_taken(run: Run) -> int:
 def transfer_step(run: Run) -> Step:
     """Analyse transfer and items, and draw the figures.
 
-    Only `correlation` is over the checkpoints of further seeds as well, of those that were evaluated.
+    Only `correlation` is over the checkpoints of further seeds as well, of those that were analysed.
     """
     config = run.config
     tables = [run.folder / task / "predictions.parquet" for task in TASKS]
@@ -179,12 +179,19 @@ def transfer_step(run: Run) -> Step:
         if not path.is_file():
             raise LetterwiseError(f"{path} does not exist; run the steps train and evaluate first.")
 
-    logs = [folder / log.name for folder in seed_folders(run.folder, config).values()]
+    # Not their logs, which an interrupted training may have begun anew.
+    others = [folder / "transfer.json" for folder in seed_folders(run.folder, config).values() if folder != run.folder]
 
     def work() -> None:
         spelling, position_count = (pd.read_parquet(path) for path in tables)
-        entries = [entry for each in logs for entry in read_training_log(each)]
-        transfer = analyse_transfer(spelling, position_count, entries, config.seed, config.evaluation.bootstrap_samples)
+        transfer = analyse_transfer(
+            spelling,
+            position_count,
+            read_training_log(log),
+            config.seed,
+            config.evaluation.bootstrap_samples,
+            [point for other in others for point in read_results(other, TransferResults).checkpoints],
+        )
         # First, so that no transfer analysis stands beside the items of an earlier evaluation.
         write_results(run.folder / ITEM_ANALYSIS_FILE, analyse_items(spelling, position_count, run.tokenizer))
         write_results(run.folder / "transfer.json", transfer)
@@ -194,7 +201,7 @@ def transfer_step(run: Run) -> Step:
         figures = write_all_figures(run.folder)
         run.terminal.say(f"  {len(figures)} figures")
 
-    read = [*tables, *logs, results]
+    read = [*tables, log, *others, results]
     inputs = [config.evaluation.bootstrap_samples, config.seed, checksums_of(run.folder.parent, read)]
     return Step("transfer", inputs, [run.folder / name for name in ("transfer.json", ITEM_ANALYSIS_FILE)], work)
 
@@ -222,7 +229,7 @@ def report_step(run: Run) -> Step:
 def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
     """All steps in order, skipping what is up to date; returns what the run came to.
 
-    Further seeds come before what is made of all of them: transfer analysis and report.
+    Further seeds come before the report, which shows them, and are part of a transfer analysis that is made anew.
     """
     run.execute(words_step(run))
     run.execute(data_step(run))
@@ -231,6 +238,7 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
         run.execute(train_step(run, ROLE_OF_CONTROL[control]))
     run.execute(calibrate_step(run, run.adapter("finetuned")))
     run.execute(evaluate_step(run, run_adapters(run)))
+    run.execute(transfer_step(run))
     recorded = run.folder / "config.yaml"
     if processes.is_main() and (run.config.further_seeds or load_config(recorded).further_seeds):
         # Every step is that of this configuration, even where all were up to date before it named other further seeds.
@@ -240,7 +248,8 @@ def run_all(run: Run) -> tuple[EvaluationResults, TransferResults]:
         other.base = run.base  # found once: its weights are checksummed
         run.terminal.say(f"Once more with training seed {seed}, in {other.folder}:")
         run_all(other)
-    run.execute(transfer_step(run))
+    if run.config.further_seeds:
+        run.execute(transfer_step(run))
     run.execute(report_step(run))
     return (
         read_results(run.folder / "evaluation_results.json", EvaluationResults),

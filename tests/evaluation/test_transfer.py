@@ -93,7 +93,16 @@ def test_only_evaluated_checkpoints_of_the_fine_tuned_model_count() -> None:
     ]
     assert analyse(log=log) == analyse(log=LOG)
     two_seeds = analyse(log=[*LOG, *(point.model_copy(update={"seed": 1}) for point in LOG)])
-    assert two_seeds.correlation["letter_count"].n == 9, "the untrained model counts once"
+    assert two_seeds.correlation["letter_count"].n == 10
+
+
+def test_checkpoints_of_further_seeds_count_but_the_untrained_model_only_once() -> None:
+    of_seed_1 = analyse(log=[entry(0, 0.0, 0.25, 0.1, seed=1), entry(50, 0.4, 0.1, 0.5, seed=1)]).checkpoints
+    both = analyse_transfer(NO_SPELLING, NO_QUESTIONS, LOG, 1, 500, of_seed_1)
+    steps = [(point["seed"], point["step"]) for point in both.checkpoints]
+    assert steps == [(0, 0), (0, 50), (0, 100), (0, 150), (0, 200), (1, 50)]
+    # Ranks of spelling 1 2 4 5 6 3, of counts 3 2 5 4 6 1: differences 2 0 1 1 0 2, rho = 1 - 6 * 10 / (6 * 35).
+    assert both.correlation["letter_count"].value == pytest.approx(1 - 60 / 210)
 
 
 def test_item_table_and_phi_join_questions_to_words_spelled() -> None:

@@ -172,7 +172,10 @@ def test_further_seeds_train_anew_on_the_same_words_and_data(
     assert "Over seeds" not in (again / "final_report.html").read_text(encoding="utf-8")
 
     (again / "evaluation_results.json").unlink()
-    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 0
+    assert letterwise("report", "--config", str(tmp_path / "experiment.yaml")) == 2
+    assert "is not of all seeds; run `letterwise transfer`" in capsys.readouterr().err
+    for command in ("transfer", "report"):
+        assert letterwise(command, "--config", str(tmp_path / "experiment.yaml")) == 0
     assert "Over seeds" not in (first / "final_report.html").read_text(encoding="utf-8")
 
 

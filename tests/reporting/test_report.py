@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import finished_run
@@ -313,6 +314,14 @@ def test_a_habit_is_not_taken_for_knowledge(folder: Path) -> None:
     told = limitations(record, errors)
     assert any("names the word's first one in 66.7% of the 3 questions about letter positions (0.0%" in t for t in told)
     assert any("to 3 of 3 questions about letter positions: mostly a habit" in text for text in told)
+
+
+def test_limits_say_how_many_trainings_the_checkpoints_are_of(folder: Path) -> None:
+    record = read_record(folder)
+    errors = analyse_errors(record.predictions["spelling"], record.predictions["position_count"])
+    assert any("12 checkpoints of one training" in text for text in limitations(record, errors))
+    three = replace(record, seeds=dict.fromkeys((0, 1, 2), record.results))
+    assert any("12 checkpoints of 3 trainings" in text for text in limitations(three, errors))
 
 
 def test_recommendations_follow_from_the_figures(folder: Path, results: EvaluationResults, log: TrainingLog) -> None:

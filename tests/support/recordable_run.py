@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def write_run(
     others = OTHERS if every_control else {}
     results = evaluation(spelling, n, others)
     write_results(folder / "evaluation_results.json", results)
-    write_results(folder / "transfer.json", transfer(spelling, n, every_control))
+    write_results(
+        folder / "transfer.json", transfer(spelling, n, every_control, [config.training_seed, *config.further_seeds])
+    )
     write_results(folder / "data_audit.json", audit())
     write_results(folder / "environment.json", environment(config.training_seed))
     write_text(folder / "config.yaml", dump_config(config))
@@ -147,7 +150,7 @@ def evaluation(spelling: float, n: int, others: dict[OtherControl, str]) -> Eval
     )
 
 
-def transfer(spelling: float, n: int, ceiling: bool) -> TransferResults:
+def transfer(spelling: float, n: int, ceiling: bool, seeds: Sequence[int]) -> TransferResults:
     gains = {"spelling": round(spelling - 0.1, 6), "letter_count": 0.0, "letter_position": 0.0}
     share = Estimate(value=0.0, interval=(-0.1, 0.1), n=n)
     return TransferResults(
@@ -160,7 +163,7 @@ def transfer(spelling: float, n: int, ceiling: bool) -> TransferResults:
         },
         share_of_ceiling=dict.fromkeys(QUESTION_TYPES, share) if ceiling else {},
         generalization=Estimate(value=0.8, interval=(0.7, 0.9), n=n),
-        checkpoints=[],
+        checkpoints=[{"model": "finetuned", "seed": seed, "step": 4, METRICS[0]: spelling} for seed in seeds],
     )
 
 

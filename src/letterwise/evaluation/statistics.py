@@ -122,7 +122,7 @@ def mcnemar_p_value(first: ArrayLike, second: ArrayLike) -> float:
 def spearman(x: ArrayLike, y: ArrayLike) -> Estimate:
     """Spearman's rank correlation with Fisher's z interval and the standard error of Bonett and Wright (2000).
 
-    The interval takes the points for independent. For checkpoints of one training run, which are not, it is too narrow.
+    The interval takes the points for independent. For checkpoints of a training run, which are not, it is too narrow.
     A perfect correlation has no interval, because its z is infinite. The value is null for fewer than four points,
     where the standard error does not exist, and where one side is constant.
     """

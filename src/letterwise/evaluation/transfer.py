@@ -27,15 +27,17 @@ def analyse_transfer(
     training_log: Sequence[TrainingLogEntry],
     seed: int,
     bootstrap_samples: int,
+    further_checkpoints: Sequence[dict[str, Any]] = (),
 ) -> TransferResults:
     """Everything that ``transfer.json`` holds.
 
     Args:
         spelling: `SPELLING_PREDICTION_COLUMNS`, of all models; may have no rows.
         position_count: `POSITION_COUNT_PREDICTION_COLUMNS`, of all models; may have no rows. Mode `direct` is used.
-        training_log: The training log, of all models and seeds.
+        training_log: The training log, of all models.
         seed: Seed of every bootstrap.
         bootstrap_samples: Resamples of every bootstrap.
+        further_checkpoints: Those of further seeds of the training, for `correlation`.
 
     Returns:
         Every estimate is there, null where it cannot be made; a table without items is absent. The pooled
@@ -51,7 +53,8 @@ def analyse_transfer(
     direct = in_mode(position_count, "direct")
     by_type: dict[str, pd.DataFrame] = {name: of_type(direct, name) for name in QUESTION_TYPES}
     questions = by_type | {_POOLED: direct}
-    checkpoints = _checkpoints(training_log)
+    # The untrained model counts once: it is the same for all seeds.
+    checkpoints = [*_checkpoints(training_log), *(point for point in further_checkpoints if point["step"])]
     item_tables = {key: _item_tables(words, asked) for key, asked in questions.items()}
     return TransferResults(
         correlation={key: _correlation(checkpoints, key) for key in questions},
@@ -72,18 +75,13 @@ def analyse_transfer(
 
 
 def _checkpoints(training_log: Sequence[TrainingLogEntry]) -> list[dict[str, Any]]:
-    """The evaluated checkpoints of the fine-tuned model; of a step trained again after a resume, the last.
-
-    The untrained model is there once, as it is the same for all seeds.
-    """
+    """The evaluated checkpoints of the fine-tuned model; of a step trained again after a resume, the last."""
     points = {
         (entry.seed, entry.step): {"model": entry.model, "seed": entry.seed, "step": entry.step, **entry.evaluation}
         for entry in training_log
         if entry.model == "finetuned" and entry.evaluation
     }
-    keys = sorted(points)
-    untrained = [key for key in keys if not key[1]]
-    return [points[key] for key in keys if key not in untrained[1:]]
+    return [points[key] for key in sorted(points)]
 
 
 def _correlation(checkpoints: list[dict[str, Any]], key: str) -> Estimate:

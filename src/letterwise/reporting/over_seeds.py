@@ -69,20 +69,19 @@ class OverSeeds:
 
 
 def seed_folders(folder: Path, config: ExperimentConfig) -> dict[int, Path]:
-    """A run's folder and those of its further seeds that were evaluated, of the same data and trained alike, by seed.
+    """A run's folder and those of its further seeds that were analysed, of the same data and trained alike, by seed.
 
     Raises:
-        LetterwiseError: a file is broken.
+        LetterwiseError: a file is missing or broken.
     """
     found = {config.training_seed: folder}
-    for seed in config.further_seeds:
-        other = folder.parent / config.with_seed(seed).run_name
-        if not (other / "evaluation_results.json").is_file():
+    wanted = [folder.parent / config.with_seed(seed).run_name for seed in config.further_seeds]
+    data = read_results(folder / "data_audit.json", DataAudit).checksums if wanted else {}
+    for seed, other in zip(config.further_seeds, wanted, strict=True):
+        if not all((other / name).is_file() for name in ("evaluation_results.json", "transfer.json")):
             continue
-        audits = [read_results(each / "data_audit.json", DataAudit) for each in (folder, other)]
-        if audits[0].checksums == audits[1].checksums and differ_in_seed_alone(
-            config, load_config(other / "config.yaml")
-        ):
+        same_data = read_results(other / "data_audit.json", DataAudit).checksums == data
+        if same_data and differ_in_seed_alone(config, load_config(other / "config.yaml")):
             found[seed] = other
     return found
 

@@ -185,8 +185,7 @@ def _of_confidence(results: EvaluationResults) -> Iterator[str]:
 def _of_correlation(record: RunRecord) -> Iterator[str]:
     known = [estimate for estimate in record.transfer.correlation.values() if estimate.value is not None]
     if known:
-        trainings = len({point["seed"] for point in record.transfer.checkpoints})
-        of = "one training" if trainings == 1 else f"{trainings} trainings"
+        of = "one training" if len(record.seeds) == 1 else f"{len(record.seeds)} trainings"
         yield (
             f"`correlation` is computed over {known[0].n} checkpoints of {of}, which are not independent, each "
             f"evaluated on {record.config.training.evaluation_words} words: its interval is too narrow."

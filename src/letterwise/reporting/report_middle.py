@@ -180,8 +180,8 @@ def transfer_section(record: RunRecord) -> Section:
         ),
         Items(
             [
-                "`correlation`: Spearman, between spelling accuracy and accuracy of questions over the training's "
-                "checkpoints.",
+                "`correlation`: Spearman, between spelling accuracy and accuracy of questions over the checkpoints "
+                "of the training, and of further seeds.",
                 "`item_phi`: association between “word spelled right” and “question about it answered right”, tuned "
                 "model.",
                 "`transfer_efficiency`: share of the headroom gained in questions ÷ share of the headroom gained in "

@@ -157,9 +157,14 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         raise LetterwiseError(f"{folder / 'transfer.json'} is not of the last evaluation; run `letterwise transfer`.")
     calibration = adapter / "calibration.json" if adapter else None
     weights = adapter / "adapter_model.safetensors" if adapter else None
+    config = load_config(folder / "config.yaml")
+    seeds = read_seeds(folder, config)
+    if {point["seed"] for point in transfer.checkpoints} - {config.training_seed} != seeds.keys() - {
+        config.training_seed
+    }:
+        raise LetterwiseError(f"{folder / 'transfer.json'} is not of all seeds; run `letterwise transfer`.")
     items = folder / ITEM_ANALYSIS_FILE
     further = [name for name in FURTHER_FILES if (folder / name).is_file()]
-    config = load_config(folder / "config.yaml")
     return RunRecord(
         folder=folder,
         config=config,
@@ -167,7 +172,7 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
         audit=read_results(folder / "data_audit.json", DataAudit),
         log=read_training_log(folder / "training_log.jsonl"),
         results=results,
-        seeds=read_seeds(folder, config),
+        seeds=seeds,
         transfer=transfer,
         predictions={task: pd.read_parquet(folder / task / "predictions.parquet") for task in TASKS},
         item_analysis=read_results(items, ItemAnalysis) if items.is_file() else None,
