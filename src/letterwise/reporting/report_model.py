@@ -158,7 +158,7 @@ class SeedFigure(ResultsModel):
     intervals: dict[int, Interval] = Field(default_factory=dict)
     """Of a gain, by seed: 95% paired bootstrap."""
     n: int
-    """Of each seed."""
+    """The smallest of a seed's."""
 
 
 class FinalReport(ResultsModel):
