@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from generated_study import TEST_IN_WORDS
-from hypotheses import OUTCOMES, CountsOfTheCeiling, Evidence, GainInFinalRun, InSweep
+from study_evidence import OUTCOMES, CountsOfTheCeiling, Evidence, GainInFinalRun, InSweep
 
 from letterwise.reporting.summary import NOTHING
 from letterwise.reporting.templating import markdown_table

@@ -14,8 +14,8 @@ from letterwise.results import EvaluationResults, read_results, write_results
 from letterwise.sweep_config import load_sweep
 from letterwise.sweep_results import SweepResults
 
-hypotheses, generated_hypotheses, generated_study, final_run, update_results = map(
-    import_module, ("hypotheses", "generated_hypotheses", "generated_study", "final_run", "update_results")
+study_evidence, generated_hypotheses, generated_study, final_run, update_results = map(
+    import_module, ("study_evidence", "generated_hypotheses", "generated_study", "final_run", "update_results")
 )
 
 
@@ -86,7 +86,7 @@ def test_what_lacks_its_reference_is_open() -> None:
 EVIDENCE = [each for expectation in generated_hypotheses.EXPECTATIONS for each in expectation.evidence]
 
 
-@pytest.mark.parametrize("evidence", [each for each in EVIDENCE if isinstance(each, hypotheses.InSweep)])
+@pytest.mark.parametrize("evidence", [each for each in EVIDENCE if isinstance(each, study_evidence.InSweep)])
 def test_what_a_hypothesis_is_looked_up_by_exists(evidence: Any) -> None:
     sweep = load_sweep(generated_study.ROOT / "configs" / "study" / f"{evidence.sweep}.yaml")
     assert {evidence.than, *evidence.variants} <= sweep.variants.keys()

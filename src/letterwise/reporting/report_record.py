@@ -159,9 +159,7 @@ def read_record(folder: Path, adapter: Path | None = None) -> RunRecord:
     weights = adapter / "adapter_model.safetensors" if adapter else None
     config = load_config(folder / "config.yaml")
     seeds = read_seeds(folder, config)
-    if {point["seed"] for point in transfer.checkpoints} - {config.training_seed} != seeds.keys() - {
-        config.training_seed
-    }:
+    if {point["seed"] for point in transfer.checkpoints} | {config.training_seed} != seeds.keys():
         raise LetterwiseError(f"{folder / 'transfer.json'} is not of all seeds; run `letterwise transfer`.")
     items = folder / ITEM_ANALYSIS_FILE
     further = [name for name in FURTHER_FILES if (folder / name).is_file()]
