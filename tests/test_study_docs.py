@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from letterwise.config import load_config
 from letterwise.errors import LetterwiseError
 from letterwise.files import write_text
 from letterwise.results import read_results, write_results
 from letterwise.sweep_config import load_sweep
-from letterwise.sweep_results import SWEEP_FILE, SweepResults
+from letterwise.sweep_results import SWEEP_FILE, SweepResults, TrialResult
 from letterwise.training.study import Study
 
-update_study, generated_study = map(import_module, ("update_study", "generated_study"))
+update_study, generated_study, generated_recipe = map(
+    import_module, ("update_study", "generated_study", "generated_recipe")
+)
 
 
 def seed_result(spelling: float, position: float) -> dict[str, Any]:
@@ -129,3 +132,37 @@ def test_a_sweep_without_a_complete_trial_is_not_recorded(sweep_folder: Path, tm
     with pytest.raises(LetterwiseError, match="no complete trial yet"):
         update_study.copy_study(sweep_folder, tmp_path / "recorded")
     assert not (tmp_path / "recorded").exists()
+
+
+def candidates(**spelling: float) -> dict[str, TrialResult]:
+    """Each candidate with as many right positions and counts, and this spelling."""
+    return {
+        name: TrialResult.model_validate(
+            {"name": name, "state": "complete", "params": {}, "value": 0.3, "interval": (0, 1), "n": 1000,
+             "seeds": [seed_result(spelling.get(name, 0.5), 0.3)], "tokens": 229000}
+        )
+        for name in generated_recipe.CANDIDATES
+    }  # fmt: skip
+
+
+def test_the_recipe_is_the_candidate_with_the_least_that_no_other_beats_beyond_chance() -> None:
+    assert generated_recipe.chosen(candidates()) == "base"
+    assert generated_recipe.chosen(candidates(mostly_words=0.52)) == "base"
+    assert generated_recipe.chosen(candidates(mostly_words=0.56, mostly_words_eight=0.59)) == "mostly_words"
+    assert generated_recipe.chosen(candidates(mostly_words=0.56, mostly_words_eight=0.66)) == "mostly_words_eight"
+
+
+def test_positions_decide_before_spelling() -> None:
+    found = candidates(mostly_words=0.7)
+    found["mostly_words_eight"].seeds[0].metrics["letter_position_accuracy"] = 0.4
+    assert generated_recipe.chosen(found) == "mostly_words_eight"
+
+
+def test_the_final_run_trains_the_recipe_that_the_study_chose() -> None:
+    recorded = generated_study.recorded_sweep(generated_recipe.SWEEP)
+    chosen = generated_recipe.chosen({trial.name: trial for trial in recorded.trials if trial.state == "complete"})
+    final = load_config(generated_recipe.FINAL_CONFIG)
+    assert generated_recipe.chosen_config(chosen, final) == final
+    tried = load_sweep(generated_recipe.SWEEP_FILE).experiment
+    assert final.training.max_steps > tried.training.max_steps
+    assert final.evaluation.split == "test"
