@@ -1,6 +1,7 @@
 """Which recipe the study chooses, by the plan's rule, and that the final run trains it.
 
-Called from a cog block in docs/transfer_learning.md. Knows the recorded sweep `small` and configs/experiment_config.yaml.
+Called from a cog block in docs/transfer_learning.md. Knows the recorded sweep `small` and the final run's
+configuration.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ def recipe() -> str:
     return (
         f"{markdown_table(('candidate', *DECIDING), rows)}\n\n"
         f"Beside each figure, how it differs from that of `{name}` ({TEST_IN_WORDS}). `{name}` is the recipe: no other "
-        "candidate beats it beyond chance in the first figure in which they differ, and of those that none beats it is the "
-        f"one with the least. The candidates trained for {tried:,} steps, the final run trains for {final:,}; but for that, "
-        "for as many more texts, and for how often it is evaluated meanwhile, its training has the candidate's settings."
+        "candidate beats it beyond chance in the first figure in which they differ, and of those that none beats it is "
+        f"the one with the least. The candidates trained for {tried:,} steps, the final run trains for {final:,}; but "
+        "for that, for as many more texts, and for how often it is evaluated meanwhile, its training has the "
+        "candidate's settings."
     )
 
 
