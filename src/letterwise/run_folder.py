@@ -5,6 +5,7 @@ Knows when a step can be skipped; knows nothing about what any step does.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +71,10 @@ class Run:
         return [self.data_folder / name / f"{split}.parquet" for name in splits for split in splits[name]]
 
     def execute(self, step: Step) -> bool:
-        """Do a step unless it is done already; returns whether there was anything to do."""
+        """Do a step unless it is done already; returns whether there was anything to do.
+
+        Its record says how long the work took, in seconds; of a step that was interrupted, since it went on.
+        """
         folder = step.folder or self.folder
         record = folder / ".steps" / f"{step.name}.json"
         inputs = fingerprint([__version__, step.inputs])
@@ -83,10 +87,13 @@ class Run:
             if step.measures:
                 write_text(folder / "config.yaml", dump_config(self.config))
                 write_results(folder / "environment.json", describe_environment(self.config, self.base))
+        started = time.perf_counter()
         if step.shared or processes.is_main():
             step.work()
         if processes.is_main():
-            write_json(record, {"inputs": inputs, "outputs": checksums_of(folder, step.outputs)})
+            seconds = round(time.perf_counter() - started, 1)
+            outputs = checksums_of(folder, step.outputs)
+            write_json(record, {"inputs": inputs, "outputs": outputs, "seconds": seconds})
         processes.wait_for_everyone()
         return True
 
