@@ -11,8 +11,10 @@ from functools import wraps
 from pathlib import Path
 
 import generated_settings
+from update_results import EVALUATION, SECONDS_FILE
 
 from letterwise.config import load_config
+from letterwise.files import read_json
 from letterwise.reporting.summary import NOTHING, conclusion, headline_markdown, number_text, share_text
 from letterwise.reporting.templating import markdown_table
 from letterwise.results import (
@@ -27,15 +29,17 @@ from letterwise.results import (
 )
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results"
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "results"
 PREFERRED_RUNS = ("standard", "quick")
+SECOND_FAMILY = "gemma"
 NO_RUN = "*No run recorded yet.*"
 
 
 def recorded_run() -> Path | None:
     """The folder of the run that the documents speak of: the standard one if it is there, else the quick one."""
     folders = (RESULTS / name for name in PREFERRED_RUNS)
-    return next((folder for folder in folders if (folder / "evaluation_results.json").is_file()), None)
+    return next((folder for folder in folders if (folder / EVALUATION).is_file()), None)
 
 
 def _of_recorded_run(write: Callable[[Path], str]) -> Callable[[], str]:
@@ -52,7 +56,17 @@ def _of_recorded_run(write: Callable[[Path], str]) -> Callable[[], str]:
 @_of_recorded_run
 def headline(folder: Path) -> str:
     """The table of the recorded run, what it shows, its figure, and how to get it."""
-    results = read_results(folder / "evaluation_results.json", EvaluationResults)
+    return _headline(folder, ROOT)
+
+
+def second_family() -> str:
+    """As much of the recorded run on another model family, if there is one."""
+    folder = RESULTS / SECOND_FAMILY
+    return _headline(folder, DOCS) if (folder / EVALUATION).is_file() else NO_RUN
+
+
+def _headline(folder: Path, page: Path) -> str:
+    results = read_results(folder / EVALUATION, EvaluationResults)
     transfer = read_results(folder / "transfer.json", TransferResults)
     environment = read_results(folder / "environment.json", Environment)
     commit = f", commit {environment.commit[:12]}" if environment.commit else ""
@@ -61,8 +75,8 @@ def headline(folder: Path) -> str:
             f"> {conclusion(results, transfer)}\n",
             headline_markdown(folder),
             f"Made by `{_command(folder)}` with letterwise {environment.letterwise}{commit}.",
-            f"{_training_time(folder)}\n",
-            _figure(folder, "model_bars.png", "Accuracy of base, control and tuned model beside the baselines"),
+            f"{_training_time(folder)} {_run_time(folder)}".rstrip() + "\n",
+            _figure(folder, "model_bars.png", "Accuracy of base, control and tuned model beside the baselines", page),
         ]
     )
 
@@ -118,14 +132,16 @@ def training_progress(folder: Path) -> str:
         values = [(entry.evaluation or {}).get(metric) for metric in metrics]
         shares = [NOTHING if value is None else share_text(value) for value in values]
         rows.append((str(entry.step), f"{entry.tokens:,}", *shares))
-    figure = _figure(folder, "learning_curves.png", "Spelling, count and position accuracy over the training steps")
+    figure = _figure(
+        folder, "learning_curves.png", "Spelling, count and position accuracy over the training steps", ROOT
+    )
     return f"{markdown_table(header, rows)}\n\n{figure}"
 
 
 @_of_recorded_run
 def answer_modes(folder: Path) -> str:
     """The figure of the recorded run's accuracies in each answer mode."""
-    return _figure(folder, "answer_modes.png", "Count and position accuracy of each model in each answer mode")
+    return _figure(folder, "answer_modes.png", "Count and position accuracy of each model in each answer mode", ROOT)
 
 
 @_of_recorded_run
@@ -141,9 +157,9 @@ def transfer_table(folder: Path) -> str:
     return markdown_table(("figure", "of", "value and 95% interval", "n"), rows)
 
 
-def _figure(folder: Path, name: str, description: str) -> str:
-    """An image, as README.md has to link to it."""
-    return f"![{description}]({(folder / name).relative_to(ROOT).as_posix()})"
+def _figure(folder: Path, name: str, description: str, page: Path) -> str:
+    """An image, as a document in the folder `page` has to link to it."""
+    return f"![{description}]({(folder / name).relative_to(page).as_posix()})"
 
 
 def _command(folder: Path) -> str:
@@ -162,6 +178,17 @@ def _training_time(folder: Path) -> str:
         if entry
     ]
     return f"Training time, without evaluation: {', '.join(parts)}."
+
+
+def _run_time(folder: Path) -> str:
+    """How long the whole run took with its further seeds; nothing where that is not recorded of each of them."""
+    seeds = [folder, *(folder / f"seed-{seed}" for seed in load_config(folder / "config.yaml").further_seeds)]
+    if not all((seed / SECONDS_FILE).is_file() for seed in seeds):
+        return ""
+    steps = [step for seed in seeds for step in read_json(seed / SECONDS_FILE).items()]
+    trainings = sum(name.startswith("train-") for name, _ in steps)
+    minutes = sum(seconds for _, seconds in steps) / 60
+    return f"The whole run, {trainings} trainings with their evaluations, took {minutes:.0f} minutes."
 
 
 def _estimate_row(figure: str, key: str, estimate: Estimate) -> tuple[str, ...]:

@@ -3,14 +3,14 @@
     python docs/update_results.py results/quick
 
 Beside the run's own results come its analyses, as far as they are there: items, retention, probes and the findings of
-its report; and of each of its further seeds what the tables over seeds need, in a folder of its own. What is bulky is
-left out or made small by these rules, and nothing else is changed:
+its report; how long its steps took, where they say it; and of each of its further seeds what the tables over seeds
+need, in a folder of its own. What is bulky is left out or made small by these rules, and nothing else is changed:
 
 - JSON is written without indentation, figures with 64 colours.
 - A training log of more than 100 KB keeps its evaluated entries, which include the last one.
 - Of probes the accuracies by letter are left out, of the report everything but error analysis and conclusion.
-- Of further seeds there are evaluation, transfer analysis, environment and training log, and of their evaluation the
-  breakdowns and confusion tables are left out.
+- Of further seeds there are evaluation, transfer analysis, environment, training log and seconds, and of their
+  evaluation the breakdowns and confusion tables are left out.
 
 Knows the layout of a run folder; knows nothing about what the documents make of it.
 """
@@ -55,6 +55,9 @@ FILES = (
     *("position_count/figures/model_bars.png", "position_count/figures/answer_modes.png"),
     "spelling/figures/learning_curves.png",
 )
+SECONDS_FILE = "seconds.json"
+AFTERWARDS = ("probe", "retention", "report")
+"""Steps that commands of their own do, or do again, once a run was evaluated."""
 REPORT, FINDINGS_FILE = "final_report.json", "findings.json"
 SEED_FILES = (EVALUATION, TRANSFER, ENVIRONMENT, LOG)
 MOST_LOG_BYTES = 100_000
@@ -180,6 +183,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
         temporary.mkdir()
         for name in FILES:
             _copy(run_folder / name, temporary / Path(name).name)
+        _record_seconds(run_folder, temporary)
         for name, found in analyses.items():
             write_compact(temporary / name, found)
         if PROBES_FILE in analyses:
@@ -187,6 +191,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
         for seed, folder in seeds.items():
             for name in SEED_FILES:
                 _copy(folder / name, temporary / f"seed-{seed}" / name)
+            _record_seconds(folder, temporary / f"seed-{seed}")
             _without_breakdowns(temporary / f"seed-{seed}" / EVALUATION)
     return target
 
@@ -202,6 +207,14 @@ def _copy(source: Path, target: Path) -> None:
         target.write_text("".join(f"{entry.model_dump_json()}\n" for entry in evaluated), encoding="utf-8")
     else:
         shutil.copyfile(source, target)
+
+
+def _record_seconds(run_folder: Path, target: Path) -> None:
+    """How long each step of a run took that `letterwise run` alone does; nothing where their records do not say it."""
+    records = {path.stem: read_json(path) for path in sorted((run_folder / ".steps").glob("*.json"))}
+    seconds = {step: record.get("seconds") for step, record in records.items() if step not in AFTERWARDS}
+    if None not in seconds.values():
+        write_compact(target / SECONDS_FILE, seconds)
 
 
 def _without_breakdowns(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def recorded_runs() -> list[Path]:
 
 
 FIGURES = ("model_bars.png", "answer_modes.png", "learning_curves.png")
+SHOWN = (generated.PREFERRED_RUNS[0], generated.SECOND_FAMILY)
 KINDS: dict[str, type[ResultsModel]] = {
     "evaluation_results.json": EvaluationResults,
     "transfer.json": TransferResults,
@@ -54,8 +56,8 @@ def test_recorded_runs_can_be_read() -> None:
     for folder in recorded_runs():
         names = {path.name for path in folder.iterdir()}
         needed = {Path(name).name for name in update_results.FILES}
-        # The documents show figures of one run.
-        assert names >= (needed if folder == generated.recorded_run() else {*needed} - {*FIGURES})
+        # The documents show no figures of the others.
+        assert names >= (needed if folder.name in SHOWN else {*needed} - {*FIGURES})
         config = load_config(folder / "config.yaml")
         assert config.run_name == folder.name
         assert {name for name in names if name.startswith("seed-")} == {f"seed-{seed}" for seed in config.further_seeds}
@@ -63,6 +65,8 @@ def test_recorded_runs_can_be_read() -> None:
         for path in folder.rglob("*.json*"):
             if path.name in KINDS:
                 read_results(path, KINDS[path.name])
+            elif path.name == update_results.SECONDS_FILE:
+                assert all(seconds >= 0 for seconds in read_json(path).values())
             elif path.name == update_results.FINDINGS_FILE:
                 findings = read_json(path)
                 ErrorAnalysis.model_validate(findings["error_analysis"])
@@ -88,12 +92,14 @@ def test_a_finished_run_is_copied_and_shown(
     monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
     assert generated.headline() == generated.transfer_table() == generated.NO_RUN
     copied = update_results.copy_results(finished_run, tmp_path / "results")
-    assert {path.name for path in copied.iterdir()} == {Path(name).name for name in update_results.FILES}
+    named = {Path(name).name for name in (*update_results.FILES, update_results.SECONDS_FILE)}
+    assert {path.name for path in copied.iterdir()} == named
     assert (copied / "training_log.jsonl").read_bytes() == (finished_run / "training_log.jsonl").read_bytes()
     assert generated.recorded_run() == copied
     headline = generated.headline()
     assert headline_markdown(copied) in headline
     assert "rose from 10.0% [5.0, 15.0] to 40.0% [35.0, 45.0]" in headline
+    assert "The whole run, 2 trainings with their evaluations, took 6 minutes." in headline
     assert "![" in headline
     assert "(results/quick/model_bars.png)" in headline
     assert "(results/quick/answer_modes.png)" in generated.answer_modes()
@@ -112,6 +118,34 @@ def test_the_standard_run_is_preferred(finished_run: Path, tmp_path: Path, monke
         finished_run.rename(finished_run.with_name("standard")), tmp_path / "results"
     )
     assert generated.recorded_run() == standard
+
+
+def test_the_time_of_a_run_is_that_of_all_its_seeds_and_of_none_if_one_does_not_say_it(
+    two_seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
+    for afterwards in update_results.AFTERWARDS:
+        write_json(two_seeds / ".steps" / f"{afterwards}.json", {"inputs": "any", "outputs": {}, "seconds": 600.0})
+    update_results.copy_results(two_seeds, tmp_path / "results")
+    assert "The whole run, 4 trainings with their evaluations, took 12 minutes." in generated.headline()
+    write_json(two_seeds.with_name("quick-seed-1") / ".steps" / "words.json", {"inputs": "any", "outputs": {}})
+    update_results.copy_results(two_seeds, tmp_path / "results")
+    assert "The whole run" not in generated.headline()
+
+
+def test_another_family_is_shown_as_a_page_in_docs_links_to_it(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated, "DOCS", tmp_path)
+    monkeypatch.setattr(generated, "RESULTS", tmp_path / "results")
+    assert generated.second_family() == generated.NO_RUN
+    shutil.copytree(
+        update_results.copy_results(finished_run, tmp_path / "results"), tmp_path / "results" / generated.SECOND_FAMILY
+    )
+    shown = generated.second_family()
+    assert headline_markdown(tmp_path / "results" / "quick") in shown
+    assert f"](results/{generated.SECOND_FAMILY}/model_bars.png)" in shown
 
 
 def test_a_long_training_log_is_thinned_to_its_evaluations(finished_run: Path, tmp_path: Path) -> None:
@@ -218,7 +252,8 @@ def two_seeds(tmp_path: Path) -> Path:
 
 def test_further_seeds_are_recorded_with_their_run(two_seeds: Path, tmp_path: Path) -> None:
     copied = update_results.copy_results(two_seeds, tmp_path / "results")
-    assert {path.name for path in (copied / "seed-1").iterdir()} == set(update_results.SEED_FILES)
+    named = {*update_results.SEED_FILES, update_results.SECONDS_FILE}
+    assert {path.name for path in (copied / "seed-1").iterdir()} == named
     again = read_results(copied / "seed-1" / "evaluation_results.json", EvaluationResults)
     assert again.finetuned_model
     assert again.finetuned_model.metrics["spelling_accuracy"] == 0.5

@@ -93,7 +93,7 @@ def record_steps(folder: Path, every_control: bool = False) -> None:
         checksums = {name: sha256_file(folder / name) for name in [outputs.get(step)] if name}
         if step.startswith("train-"):
             checksums[update_results.ADAPTER] = adapters[step.removeprefix("train-")]
-        write_json(folder / ".steps" / f"{step}.json", {"inputs": "any", "outputs": checksums})
+        write_json(folder / ".steps" / f"{step}.json", {"inputs": "any", "outputs": checksums, "seconds": 60.0})
 
 
 def draw(path: Path) -> None:
