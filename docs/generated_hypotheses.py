@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from generated_study import TEST_IN_WORDS
-from study_evidence import OUTCOMES, CountsOfTheCeiling, Evidence, GainInFinalRun, InSweep
+from study_evidence import OUTCOMES, CountsOfTheCeiling, Evidence, Expected, GainInFinalRun, InSweep
 
 from letterwise.reporting.summary import NOTHING
 from letterwise.reporting.templating import markdown_table
@@ -24,6 +24,11 @@ class Expectation:
 
 
 LONGER = ("twice_the_steps", "four_times_the_steps", "eight_times_the_steps")
+MORE: tuple[tuple[str, str, Expected], ...] = (
+    ("more raises spelling", "spelling", "higher"),
+    ("and with it positions, `direct`", "positions", "higher"),
+    ("but not counts, `direct`", "counts", "not higher"),
+)
 INSIDE = ("inside", "backwards", "gaps", "parts", "pairs", "every_plain")
 CHOOSING = ("groups", "choice", "hangman", "everything")
 MIXED_IN = ("two_thousand", "eight_thousand", "sixteen_thousand")
@@ -35,16 +40,16 @@ FORMS = ("structured", "spaces", "never_joined", "never_the_word", "the_word_in_
 POSITIONS, COUNTS = "letter_position_accuracy", "letter_count_accuracy"
 
 EXPECTATIONS = (
-    Expectation("Amount", "more raises spelling", (InSweep("amount", "spelling", "higher", "half_the_steps", LONGER),)),
-    Expectation(
-        "Amount",
-        "and with it positions, `direct`",
-        (InSweep("amount", "positions", "higher", "half_the_steps", LONGER),),
-    ),
-    Expectation(
-        "Amount",
-        "but not counts, `direct`",
-        (InSweep("amount", "counts", "not higher", "half_the_steps", LONGER),),
+    *(
+        Expectation(
+            "Amount",
+            expected,
+            (
+                InSweep("amount", what, way, "half_the_steps", LONGER),
+                InSweep("small", what, way, "mostly_words", ("mostly_words_sixteen_times",)),
+            ),
+        )
+        for expected, what, way in MORE
     ),
     *(
         Expectation(

@@ -22,6 +22,7 @@ Outcome = Literal["as expected", "otherwise", "open"]
 OUTCOMES: tuple[Outcome, ...] = ("as expected", "otherwise", "open")
 Found = Iterator[tuple[Outcome, str]]
 """Whether something came out as expected, and its figure."""
+Expected = Way | Literal["not higher"]
 FINAL_RUN = "final run"
 
 
@@ -46,7 +47,7 @@ class InSweep:
     sweep: str
     what: str
     """A figure of `generated_study.METRICS`."""
-    expected: Way | Literal["not higher"]
+    expected: Expected
     than: str
     variants: tuple[str, ...]
 
