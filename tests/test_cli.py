@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from letterwise import __version__, cli, doctor
+from letterwise.evaluation_log import EVALUATION_LOG, read_evaluation_log
 from letterwise.results import EvaluationResults, read_results
 
 SETTINGS: dict[str, Any] = {
@@ -406,7 +407,25 @@ def test_an_evaluation_with_other_options_has_a_folder_of_its_own(experiment: Pa
     assert "letter_count_accuracy" not in results.base_model.metrics
     assert not (own / "position_count").exists()
     assert yaml.safe_load((own / "config.yaml").read_text(encoding="utf-8"))["evaluation"]["limit"] == 5
-    assert {path: content for path, content in contents(run).items() if own not in path.parents} == before
+    log = run / EVALUATION_LOG
+    left = {path: content for path, content in contents(run).items() if own not in path.parents and path != log}
+    assert left == {path: content for path, content in before.items() if path != log}
+    asked = read_evaluation_log(run)[-1]
+    assert (asked.split, asked.limit, asked.tasks, asked.folder) == ("validation", 5, ["spelling"], own.as_posix())
+    assert asked.models.keys() == {"base", "finetuned"}
+    assert asked.models["finetuned"] == results.finetuned_model.revision
+
+
+def test_a_broken_log_of_evaluations_is_refused_before_anything_is_asked(
+    experiment: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = experiment.parent / "results" / "tiny" / EVALUATION_LOG
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = log.read_bytes() if log.is_file() else b""
+    log.write_bytes(before + b"{\n")
+    monkeypatch.setattr("letterwise.evaluation_steps._ask", lambda *arguments: pytest.fail("asked"))
+    assert f"{EVALUATION_LOG} is broken" in refused("evaluate", "--config", experiment, "--split", "validation")
+    log.write_bytes(before)
 
 
 def test_questions_alone_into_a_chosen_folder(experiment: Path, tmp_path: Path, tiny_gpt2: Path) -> None:

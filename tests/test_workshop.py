@@ -27,7 +27,7 @@ FLOORS = (
     {"errors"},
     {"data_config", "files", "licences"},
     {"config", "results", "hardware", "processes", "packaged_models"},
-    {"words", "tasks", "publication", "sweep_results", "probe_results", "analysis_results"},
+    {"words", "tasks", "publication", "sweep_results", "probe_results", "analysis_results", "evaluation_log"},
     {"sweep_config"},
     {"data", "models", "reporting"},
     {"adapters", "sharding"},

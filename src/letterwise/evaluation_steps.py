@@ -33,6 +33,7 @@ from letterwise.evaluation.plain_text import prose_passages
 from letterwise.evaluation.retention import compare_with_base, summarise_retention
 from letterwise.evaluation.statistics import Bootstrap
 from letterwise.evaluation.tables import of_model
+from letterwise.evaluation_log import EvaluationLogEntry, add_to_evaluation_log, read_evaluation_log
 from letterwise.files import fingerprint, sha256_file
 from letterwise.models import BaseModel, load_model
 from letterwise.results import (
@@ -82,7 +83,7 @@ def evaluate_step(
     tasks: Sequence[Task] = TASKS,
     output: Path | None = None,
 ) -> Step:
-    """Ask every model everything, and summarise.
+    """Ask every model everything, and summarise; a line of the run's `evaluation_log.jsonl` says who was asked when.
 
     Args:
         run: the experiment; its configuration says which split, modes and how many items.
@@ -100,6 +101,7 @@ def evaluate_step(
     calibration_file = tuned / CALIBRATION_FILE if tuned else None
 
     def work() -> None:
+        read_evaluation_log(run.folder)  # better refused now than once everything was asked
         pieces = _ask(run, adapters, config.evaluation, tasks, folder, "evaluating")
         if not processes.is_main():
             return
@@ -126,6 +128,14 @@ def evaluate_step(
             tuned_predictions = [of_model(predictions[task], "finetuned") for task in TASKS]
             results.calibration = calibration_errors(calibration, *tuned_predictions)
         write_results(folder / "evaluation_results.json", results)
+        asked = EvaluationLogEntry(
+            split=config.evaluation.split,
+            limit=config.evaluation.limit,
+            tasks=list(tasks),
+            folder=folder.as_posix(),
+            models={role: checksum[:16] for role, checksum in checksums.items()},
+        )
+        add_to_evaluation_log(run.folder, asked)
         shutil.rmtree(folder / _PIECES, ignore_errors=True)
 
     inputs = [

@@ -20,11 +20,13 @@ import yaml
 from letterwise.analysis_results import ItemAnalysis
 from letterwise.config import ControlName, dump_config, load_config, read_settings
 from letterwise.data_config import ExerciseName
+from letterwise.evaluation_log import EVALUATION_LOG, read_evaluation_log
 from letterwise.files import read_json, sha256_file
 from letterwise.reporting.report_model import FinalReport
 from letterwise.results import (
     POSITION_COUNT_PREDICTION_COLUMNS,
     SPELLING_PREDICTION_COLUMNS,
+    TASKS,
     DataAudit,
     Environment,
     EvaluationResults,
@@ -76,6 +78,10 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     evaluation = read_results(run / "evaluation_results.json", EvaluationResults)
     assert evaluation.finetuned_model
     assert evaluation.control_model
+    (asked,) = read_evaluation_log(run)
+    assert (asked.split, asked.limit, asked.tasks) == ("test", None, list(TASKS))
+    assert asked.models["finetuned"] == evaluation.finetuned_model.revision
+    assert asked.models["control"] == evaluation.control_model.revision
     assert read_results(run / "transfer.json", TransferResults).checkpoints
     items = read_results(run / "item_analysis.json", ItemAnalysis).items
     assert [each.accuracy.n for each in items] == [10] * 3 * 2 * 3
@@ -88,7 +94,7 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         *("config.yaml", "environment.json", "data_audit.json", "training_log.jsonl"),
         *("evaluation_results.json", "transfer.json", "words", "data", "spelling", "position_count"),
-        *("item_analysis.json", "final_report.json", "final_report.html", "final_report.pdf"),
+        *("item_analysis.json", "final_report.json", "final_report.html", "final_report.pdf", EVALUATION_LOG),
     }
 
 
