@@ -6,7 +6,7 @@ Knows the files in docs/results/; of a run that is not there, or was not yet tra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -16,6 +16,7 @@ from generated_study import NOT_RECORDED
 from update_results import FINDINGS_FILE
 
 from letterwise.config import ExperimentConfig, load_config
+from letterwise.evaluation_log import EvaluationLogEntry, read_evaluation_log
 from letterwise.reporting.report_document import Block, Items, Table, Text
 from letterwise.reporting.report_model import Conclusion, ErrorAnalysis
 from letterwise.reporting.templating import markdown_table
@@ -50,6 +51,8 @@ class RecordedSeed:
     transfer: TransferResults
     environment: Environment
     log: list[TrainingLogEntry]
+    asked: Sequence[EvaluationLogEntry]
+    """Every evaluation of this seed's models, on any split."""
 
 
 @dataclass(frozen=True)
@@ -135,4 +138,5 @@ def _read_seed(folder: Path) -> RecordedSeed:
         transfer=read_results(folder / "transfer.json", TransferResults),
         environment=read_results(folder / "environment.json", Environment),
         log=read_training_log(folder / "training_log.jsonl"),
+        asked=read_evaluation_log(folder),
     )

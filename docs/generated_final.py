@@ -74,6 +74,23 @@ def headline(run: FinalRun) -> str:
 
 
 @of_final_run
+def asked(run: FinalRun) -> str:
+    """How often each trained model was asked about the words of the final figures, by the logs of evaluations."""
+    if not all(recorded.asked for recorded in run.seeds.values()):
+        return NOT_RECORDED
+    split = next(iter(run.evaluations.values())).split
+    times = {
+        (seed, name): sum(entry.split == split and entry.models.get(role) == model.revision for entry in recorded.asked)
+        for seed, recorded in run.seeds.items()
+        for role, name in NAMES.items()
+        if role != "base" and (model := recorded.results.model(role))
+    }
+    more = [f"{name} of seed {seed}: {n} times" for (seed, name), n in times.items() if n != 1]
+    once = f"{len(times) - len(more)} of {len(times)} trained models were asked about {split} words once"
+    return f"By the logs of their evaluations, {once}{_named(more)}."
+
+
+@of_final_run
 def failures(run: FinalRun) -> str:
     """Goals that were missed or not measured, gains that are not above zero, and what training made worse."""
     missed = [*_missed_accuracies(run), *_missed_shares(run)]

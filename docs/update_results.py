@@ -3,14 +3,15 @@
     python docs/update_results.py results/quick
 
 Beside the run's own results come its analyses, as far as they are there: items, retention, probes and the findings of
-its report; how long its steps took, where they say it; and of each of its further seeds what the tables over seeds
-need, in a folder of its own. What is bulky is left out or made small by these rules, and nothing else is changed:
+its report; its log of evaluations and how long its steps took, where it has them; and of each of its further seeds what
+the tables over seeds need, in a folder of its own. What is bulky is left out or made small by these rules, and nothing
+else is changed:
 
 - JSON is written without indentation, figures with 64 colours.
 - A training log of more than 100 KB keeps its evaluated entries, which include the last one.
 - Of probes the accuracies by letter are left out, of the report everything but error analysis and conclusion.
-- Of further seeds there are evaluation, transfer analysis, environment, training log and seconds, and of their
-  evaluation the breakdowns and confusion tables are left out.
+- Of further seeds there are evaluation, transfer analysis, environment, both logs and seconds, and of their evaluation
+  the breakdowns and confusion tables are left out.
 
 Knows the layout of a run folder; knows nothing about what the documents make of it.
 """
@@ -29,6 +30,7 @@ from PIL import Image
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis
 from letterwise.config import load_config
 from letterwise.errors import LetterwiseError
+from letterwise.evaluation_log import EVALUATION_LOG, read_evaluation_log
 from letterwise.files import atomic_path, read_json, sha256_file, write_text
 from letterwise.probe_results import PROBES_FIGURE, PROBES_FILE
 from letterwise.reporting.over_seeds import differ_in_seed_alone
@@ -183,7 +185,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
         temporary.mkdir()
         for name in FILES:
             _copy(run_folder / name, temporary / Path(name).name)
-        _record_seconds(run_folder, temporary)
+        _record_what_was_done(run_folder, temporary)
         for name, found in analyses.items():
             write_compact(temporary / name, found)
         if PROBES_FILE in analyses:
@@ -191,7 +193,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
         for seed, folder in seeds.items():
             for name in SEED_FILES:
                 _copy(folder / name, temporary / f"seed-{seed}" / name)
-            _record_seconds(folder, temporary / f"seed-{seed}")
+            _record_what_was_done(folder, temporary / f"seed-{seed}")
             _without_breakdowns(temporary / f"seed-{seed}" / EVALUATION)
     return target
 
@@ -209,12 +211,14 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _record_seconds(run_folder: Path, target: Path) -> None:
-    """How long each step of a run took that `letterwise run` alone does; nothing where their records do not say it."""
+def _record_what_was_done(run_folder: Path, target: Path) -> None:
+    """How long each step of `letterwise run` took, where all their records say it, and the log of evaluations."""
     records = {path.stem: read_json(path) for path in sorted((run_folder / ".steps").glob("*.json"))}
     seconds = {step: record.get("seconds") for step, record in records.items() if step not in AFTERWARDS}
     if None not in seconds.values():
         write_compact(target / SECONDS_FILE, seconds)
+    if read_evaluation_log(run_folder):
+        shutil.copyfile(run_folder / EVALUATION_LOG, target / EVALUATION_LOG)
 
 
 def _without_breakdowns(path: Path) -> None:

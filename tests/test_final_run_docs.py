@@ -16,14 +16,23 @@ from recordable_run import add_analyses, record_steps, write_run
 
 from letterwise.cli import main
 from letterwise.config import ControlName, ExperimentConfig
+from letterwise.evaluation_log import EvaluationLogEntry, add_to_evaluation_log
 from letterwise.reporting.report import write_report
 from letterwise.reporting.report_document import Text
-from letterwise.results import Estimate, EvaluationResults, TransferResults, read_results, write_results
+from letterwise.results import (
+    MODEL_ROLES,
+    TASKS,
+    Estimate,
+    EvaluationResults,
+    TransferResults,
+    read_results,
+    write_results,
+)
 
 update_results, final_run, final_run_figure, generated_final, generated_analyses = map(
     import_module, ("update_results", "final_run", "final_run_figure", "generated_final", "generated_analyses")
 )
-OF_THE_RUN = ("headline", "failures", "limits", "cost")
+OF_THE_RUN = ("headline", "asked", "failures", "limits", "cost")
 OF_ITS_ANALYSES = ("mechanism", "forgetting", "items", "errors")
 
 
@@ -58,8 +67,8 @@ def test_a_run_without_its_ceiling_or_on_validation_words_is_not_the_final_one(r
 
 def test_analyses_that_are_not_recorded_are_not_shown(record: Path) -> None:
     copy(write_run(record, ExperimentConfig(run_name="standard"), every_control=True))
-    headline, failures, limits, cost, *analyses = everything()
-    assert {limits, *analyses} == {final_run.NOT_RECORDED}
+    headline, asked, failures, limits, cost, *analyses = everything()
+    assert {asked, limits, *analyses} == {final_run.NOT_RECORDED}
     assert "- worse than before training, seed 0: not recorded" in failures
     assert headline != final_run.NOT_RECORDED
     assert cost != final_run.NOT_RECORDED
@@ -106,6 +115,25 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     assert cost.count("| tuned |") == 3
     assert cost.count("| ceiling |") == 1
     assert "In all 0.3 hours of training, evaluation left out, on 2 cores of A Processor, 2026-01-02." in cost
+
+
+def test_models_that_were_asked_about_test_words_more_than_once_are_named(record: Path) -> None:
+    write_run(record, ExperimentConfig(run_name="standard"), every_control=True)
+    results = read_results(record / "evaluation_results.json", EvaluationResults)
+    revisions = {role: model.revision for role in MODEL_ROLES if (model := results.model(role))}
+    revisions |= {role: control.revision for role, control in results.other_controls.items()}
+    first = {"limit": None, "tasks": list(TASKS), "folder": "results/standard"}
+    for split, models in (
+        ("validation", revisions),
+        ("test", {**revisions, "finetuned": "an earlier adapter"}),
+        ("test", revisions),
+    ):
+        add_to_evaluation_log(record, EvaluationLogEntry(split=split, models=models, **first))
+    copy(record)
+    assert generated_final.asked() == (
+        "By the logs of their evaluations, 1 of 5 trained models were asked about test words once (control of seed 0: "
+        "2 times; format only of seed 0: 2 times; random label of seed 0: 2 times; ceiling of seed 0: 2 times)."
+    )
 
 
 def test_a_share_of_a_ceiling_without_a_gain_is_no_number_and_its_mean_is_none(record: Path) -> None:
@@ -181,7 +209,7 @@ def test_analyses_are_shown_as_the_report_shows_them(record: Path) -> None:
     add_analyses(record)
     write_report(record)
     copy(record)
-    _, _, limits, _, mechanism, forgetting, items, errors = everything()
+    _, _, _, limits, _, mechanism, forgetting, items, errors = everything()
     assert "One training (seed 0) of one base model" in limits
     assert "| Its last letter | 60.0% [59.0, 61.0] | 70.0% [69.0, 71.0] (layer 1) |" in mechanism
     assert "A best place is chosen on the tokens that it is shown on" in mechanism

@@ -14,6 +14,7 @@ from recordable_run import add_analyses, record_steps, write_log, write_run
 from letterwise.analysis_results import ITEM_ANALYSIS_FILE, RETENTION_FILE, ItemAnalysis, Retention
 from letterwise.config import ExperimentConfig, TrainingConfig, dump_config, load_config
 from letterwise.errors import LetterwiseError
+from letterwise.evaluation_log import EVALUATION_LOG, read_evaluation_log
 from letterwise.files import read_json, sha256_file, write_json, write_text
 from letterwise.probe_results import PROBES_FILE, ProbeResults
 from letterwise.reporting.report import write_report
@@ -65,6 +66,8 @@ def test_recorded_runs_can_be_read() -> None:
         for path in folder.rglob("*.json*"):
             if path.name in KINDS:
                 read_results(path, KINDS[path.name])
+            elif path.name == EVALUATION_LOG:
+                assert read_evaluation_log(path.parent)
             elif path.name == update_results.SECONDS_FILE:
                 assert all(seconds >= 0 for seconds in read_json(path).values())
             elif path.name == update_results.FINDINGS_FILE:
