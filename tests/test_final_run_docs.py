@@ -29,8 +29,9 @@ from letterwise.results import (
     write_results,
 )
 
-update_results, final_run, final_run_figure, generated_final, generated_analyses = map(
-    import_module, ("update_results", "final_run", "final_run_figure", "generated_final", "generated_analyses")
+update_results, final_run, final_run_figure = map(import_module, ("update_results", "final_run", "final_run_figure"))
+generated_final, generated_analyses, generated_places = map(
+    import_module, ("generated_final", "generated_analyses", "generated_places")
 )
 OF_THE_RUN = ("headline", "asked", "failures", "limits", "cost")
 OF_ITS_ANALYSES = ("mechanism", "forgetting", "items", "errors")
@@ -134,6 +135,24 @@ def test_models_that_were_asked_about_test_words_more_than_once_are_named(record
         "By the logs of their evaluations, 1 of 5 trained models were asked about test words once (control of seed 0: "
         "2 times; format only of seed 0: 2 times; random label of seed 0: 2 times; ceiling of seed 0: 2 times)."
     )
+
+
+def test_positions_are_shown_by_the_place_asked_for(record: Path) -> None:
+    write_run(record, ExperimentConfig(run_name="standard"), every_control=True)
+    copy(record)
+    assert generated_places.by_place() == final_run.NOT_RECORDED
+    results = read_results(record / "evaluation_results.json", EvaluationResults)
+    for model in filter(None, (results.base_model, results.finetuned_model)):
+        for place, value, n in (("first", 0.9, 40), ("inner", 0.05, 30), ("last", 0.1, 10)):
+            metric = f"letter_position_accuracy_{place}"
+            model.metrics[metric], model.n[metric] = value, n
+    write_results(record / "evaluation_results.json", results)
+    record_steps(record, every_control=True)
+    copy(record)
+    shown = generated_places.by_place()
+    assert "| asked for | base | control | format only | random label | ceiling | tuned | n |" in shown
+    assert "| the first letter | 90.0% [76.9, 96.0] | – | – | – | – | 90.0% [76.9, 96.0] | 40 |" in shown
+    assert "is right on 50.0% of these questions" in shown
 
 
 def test_a_share_of_a_ceiling_without_a_gain_is_no_number_and_its_mean_is_none(record: Path) -> None:
