@@ -88,7 +88,7 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     assert "| letter positions, `direct` | 60% | 25.0% [22.4, 27.8] | 25.0%; 25.0%; 25.0% | no | " in shown
     assert "| letter counts, `spell_first` | 85% | 50.0% [46.9, 53.1] | 50.0%; 50.0%; 50.0% | no | +25.0 [" in shown
     assert (
-        "| share of the ceiling's gain, letter counts, `direct` | 50% | 0.0% [-10.0, 10.0] | 0.0% [-10.0, 10.0]; –; – "
+        "| share of the ceiling's gain, letter counts, `direct` | 50% | 0.0% [−10.0, 10.0] | 0.0% [−10.0, 10.0]; –; – "
         "| no |" in shown
     )
     assert (
@@ -106,7 +106,7 @@ def test_goals_are_judged_over_seeds(record: Path) -> None:
     failed = generated_final.failures()
     assert "- spelling" not in failed
     assert "- letter positions, `direct`: 25.0% [22.4, 27.8] instead of 60%" in failed
-    assert "- share of the ceiling's gain, letter counts, `direct`: 0.0% [-10.0, 10.0] instead of 50%" in failed
+    assert "- share of the ceiling's gain, letter counts, `direct`: 0.0% [−10.0, 10.0] instead of 50%" in failed
     assert "- seeds" not in failed
     assert "- smallest n" not in failed
     assert "- letter counts, `direct`: no gain over the control above zero in every seed (0.0 [" in failed.replace(
@@ -153,6 +153,10 @@ def test_positions_are_shown_by_the_place_asked_for(record: Path) -> None:
     assert "| asked for | base | control | format only | random label | ceiling | tuned | n |" in shown
     assert "| the first letter | 90.0% [76.9, 96.0] | – | – | – | – | 90.0% [76.9, 96.0] | 40 |" in shown
     assert "is right on 50.0% of these questions" in shown
+    short = generated_places.in_short()
+    assert "Over 1 seed the tuned model spells 40.0%" in short
+    assert "(the first letter 90.0% [76.9, 96.0], an inner letter 5.0%" in short
+    assert "65.0% [55.3, 73.6] and 65.0% [55.3, 73.6] when they are the questions themselves" in short
 
 
 def test_a_share_of_a_ceiling_without_a_gain_is_no_number_and_its_mean_is_none(record: Path) -> None:

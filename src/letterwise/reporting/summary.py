@@ -138,7 +138,8 @@ def headline_markdown(run_folder: Path) -> str:
 
 def share_text(value: float, interval: Interval | None = None) -> str:
     """A share in percent with its interval, e.g. '35.2% [32.3, 38.2]'."""
-    return f"{value:.1%}" + (f" [{interval[0]:.1%}, {interval[1]:.1%}]".replace("%", "") if interval else "")
+    text = f"{value:z.1%}" + (f" [{interval[0]:z.1%}, {interval[1]:z.1%}]".replace("%", "") if interval else "")
+    return text.replace("-", "−")
 
 
 def number_text(value: float, interval: Interval | None = None) -> str:
