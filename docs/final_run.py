@@ -52,7 +52,7 @@ class RecordedSeed:
     environment: Environment
     log: list[TrainingLogEntry]
     asked: Sequence[EvaluationLogEntry]
-    """Every evaluation of this seed's models, on any split."""
+    """The log of finished evaluations of this seed."""
 
 
 @dataclass(frozen=True)

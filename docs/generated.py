@@ -69,7 +69,7 @@ def _headline(folder: Path, page: Path) -> str:
     results = read_results(folder / EVALUATION, EvaluationResults)
     transfer = read_results(folder / "transfer.json", TransferResults)
     environment = read_results(folder / "environment.json", Environment)
-    commit = f", commit {environment.commit[:12]}" if environment.commit else ""
+    commit = f", its last step at commit {environment.commit[:12]}" if environment.commit else ""
     return "\n".join(
         [
             f"> {conclusion(results, transfer)}\n",
@@ -112,10 +112,12 @@ def audit_summary(folder: Path) -> str:
     """The audit of the recorded run in a few lines."""
     audit = read_results(folder / "data_audit.json", DataAudit)
     n = audit.n
+    further = n.get("extra_training_words")
+    others = f"and {further:,} further words of several tokens " if further else ""
     return (
         f"In run `{folder.name}`: {n['training_words']:,} training words, {n['training_surface_forms']:,} tokens, "
-        f"gave {n['training_texts']:,} texts; {n['validation_words']:,} validation and {n['test_words']:,} test "
-        f"words are held out. {sum(audit.overlaps.values())} words are shared between any two of these sets, "
+        f"{others}gave {n['training_texts']:,} texts; {n['validation_words']:,} validation and {n['test_words']:,} "
+        f"test words are held out. {sum(audit.overlaps.values())} words are shared between any two of these sets, "
         f"{sum(audit.purity_violations.values())} texts are impure."
     )
 
@@ -188,7 +190,7 @@ def _run_time(folder: Path) -> str:
     steps = [step for seed in seeds for step in read_json(seed / SECONDS_FILE).items()]
     trainings = sum(name.startswith("train-") for name, _ in steps)
     minutes = sum(seconds for _, seconds in steps) / 60
-    return f"The whole run, {trainings} trainings with their evaluations, took {minutes:.0f} minutes."
+    return f"All steps of the run, {trainings} trainings and their evaluations, add up to {minutes:.0f} minutes."
 
 
 def _estimate_row(figure: str, key: str, estimate: Estimate) -> tuple[str, ...]:

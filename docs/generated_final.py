@@ -80,14 +80,14 @@ def asked(run: FinalRun) -> str:
         return NOT_RECORDED
     split = next(iter(run.evaluations.values())).split
     times = {
-        (seed, name): sum(entry.split == split and entry.models.get(role) == model.revision for entry in recorded.asked)
+        (seed, name): sum(entry.split == split and model.revision in entry.models.values() for entry in recorded.asked)
         for seed, recorded in run.seeds.items()
         for role, name in NAMES.items()
         if role != "base" and (model := recorded.results.model(role))
     }
     more = [f"{name} of seed {seed}: {n} times" for (seed, name), n in times.items() if n != 1]
     once = f"{len(times) - len(more)} of {len(times)} trained models were asked about {split} words once"
-    return f"By the logs of their evaluations, {once}{_named(more)}."
+    return f"By the logs of finished evaluations in the run's folders, {once}{_named(more)}."
 
 
 @of_final_run

@@ -9,11 +9,11 @@ from __future__ import annotations
 from final_run import FinalRun, of_final_run
 from generated_study import NOT_RECORDED
 
-from letterwise.reporting.other_controls import NAMES
-from letterwise.reporting.over_seeds import OverSeeds, accuracy
+from letterwise.reporting.other_controls import NAMES, TRAINED_ON
+from letterwise.reporting.over_seeds import SEED_NOTE, OverSeeds, accuracy
 from letterwise.reporting.summary import NOTHING, share_text
 from letterwise.reporting.templating import markdown_table
-from letterwise.results import ModelRole
+from letterwise.results import ModelRole, TrainedRole
 
 SPELLING, COUNTS, POSITIONS = "spelling_accuracy", "letter_count_accuracy", "letter_position_accuracy"
 PLACES = {"first": "the first letter", "inner": "an inner letter", "last": "the last letter"}
@@ -22,19 +22,14 @@ PLACES = {"first": "the first letter", "inner": "an inner letter", "last": "the 
 @of_final_run
 def in_short(run: FinalRun) -> str:
     """Means over the seeds, beside the controls that qualify them."""
-    positions, counts = (
-        {role: _share(run, metric, role) for role in ("finetuned", "format_only", "ceiling")}
-        for metric in (POSITIONS, COUNTS)
-    )
     places = ", ".join(f"{asked} {_share(run, _at(place), 'finetuned')}" for place, asked in PLACES.items())
     seeds = f"{len(run.seeds)} {'seed' if len(run.seeds) == 1 else 'seeds'}"
+    others = ", ".join(_trained_otherwise(run, role) for role in ("format_only", "random_label", "ceiling"))
     return (
-        f"The table is of the run's own seed. Over {seeds} the tuned model spells "
-        f"{_share(run, SPELLING, 'finetuned')} of the held-out words and answers, in mode `direct`, "
-        f"{positions['finetuned']} of the positions ({places}) and {counts['finetuned']} of the counts. "
-        "Adapters trained on about as many tokens answer "
-        f"{positions['format_only']} and {counts['format_only']} when their texts repeat the word instead of spelling "
-        f"it, {positions['ceiling']} and {counts['ceiling']} when they are the questions themselves."
+        f"The table is of the run's own seed. Over {seeds} the tuned model spells {_share(run, SPELLING, 'finetuned')} "
+        f"of the held-out words and answers, in mode `direct`, {_share(run, POSITIONS, 'finetuned')} of the positions "
+        f"({places}) and {_share(run, COUNTS, 'finetuned')} of the counts. Further adapters, each trained with the "
+        f"run's own seed, positions and counts: {others}. {SEED_NOTE.split('. ')[1]}."
     )
 
 
@@ -56,6 +51,13 @@ def by_place(run: FinalRun) -> str:
         f"names the first letter whatever is asked is right on {sizes['first'] / sum(sizes.values()):.1%} of these "
         "questions, and on some more, where it comes again."
     )
+
+
+def _trained_otherwise(run: FinalRun, role: TrainedRole) -> str:
+    own = next(iter(run.seeds.values()))
+    tokens = max((entry.tokens for entry in own.log if entry.model == role), default=0)
+    shares = f"{_share(run, POSITIONS, role)} and {_share(run, COUNTS, role)}"
+    return f"{NAMES[role]} ({TRAINED_ON[role]}; {tokens:,} tokens) {shares}"
 
 
 def _at(place: str) -> str:

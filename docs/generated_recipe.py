@@ -13,7 +13,7 @@ from generated_study import NOT_RECORDED, ROOT, TEST_IN_WORDS, WAYS, difference,
 from letterwise.config import ExperimentConfig, load_config
 from letterwise.reporting.summary import share_text
 from letterwise.reporting.templating import markdown_table
-from letterwise.sweep_config import load_sweep, vary
+from letterwise.sweep_config import load_sweep, setting, vary
 from letterwise.sweep_results import TrialResult
 
 SWEEP = "small"
@@ -30,9 +30,6 @@ DECIDING = ("positions", "counts", "spelling")
 """Figures in the order in which they decide."""
 FINAL_CONFIG = ROOT / "configs" / "experiment_config.yaml"
 OF_THE_FINAL_RUN = (
-    "run_name",
-    "further_seeds",
-    "controls_of_further_seeds",
     "data.train_examples",
     "training.max_steps",
     "training.evaluate_every",
@@ -40,7 +37,8 @@ OF_THE_FINAL_RUN = (
     "training.checkpoint_every",
     "evaluation.split",
 )
-"""Settings that are the final run's own: its length, its seeds, how often it is looked at, and its words."""
+"""Settings that are the final run's own: its length, how it is looked at meanwhile, and whose words are asked for."""
+SEEDS = ("further_seeds", "controls_of_further_seeds")
 
 
 def recipe() -> str:
@@ -49,44 +47,64 @@ def recipe() -> str:
     trials = {trial.name: trial for trial in found.trials if trial.state == "complete"} if found else {}
     if not set(CANDIDATES) <= trials.keys():
         return NOT_RECORDED
-    name = chosen(trials)
+    if not (name := chosen(trials)):
+        return "Each candidate is beaten by another: the rule chooses none."
     rows = [(f"`{each}`", *(_cell(trials[each], trials[name], what) for what in DECIDING)) for each in CANDIDATES]
-    final = load_config(FINAL_CONFIG).training.max_steps
-    tried = load_sweep(SWEEP_FILE).experiment.training.max_steps
+    decided = {deciding(trials[name], trials[each]) for each in CANDIDATES}
+    differing = " and ".join(what for what in DECIDING if what in decided) or "nothing"
+    final = load_config(FINAL_CONFIG)
     return (
         f"{markdown_table(('candidate', *DECIDING), rows)}\n\n"
         f"Beside each figure, how it differs from that of `{name}` ({TEST_IN_WORDS}). `{name}` is the recipe: no other "
         "candidate beats it beyond chance in the first figure in which they differ, and of those that none beats it is "
-        f"the one with the least. The candidates trained for {tried:,} steps, the final run trains for {final:,}; but "
-        "for that, for as many more texts, and for how often it is evaluated meanwhile, its training has the "
-        "candidate's settings."
+        f"the one with the least. It differs from the others in {differing} beyond chance. The "
+        f"final run trains it with these settings of its own: {'; '.join(own_settings(name, final))}."
     )
 
 
-def chosen(trials: Mapping[str, TrialResult]) -> str:
-    """The candidate with the least of everything among those that no other beats."""
+def chosen(trials: Mapping[str, TrialResult]) -> str | None:
+    """The candidate with the least of everything among those that no other beats; None where each is beaten."""
     return next(
-        name
-        for name in CANDIDATES
-        if not any(_beats(trials[other], trials[name]) for other in CANDIDATES if other != name)
+        (
+            name
+            for name in CANDIDATES
+            if not any(_beats(trials[other], trials[name]) for other in CANDIDATES if other != name)
+        ),
+        None,
     )
+
+
+def own_settings(name: str, final: ExperimentConfig) -> list[str]:
+    """What the final run has otherwise than the candidate, each with both values."""
+    sweep = load_sweep(SWEEP_FILE)
+    candidate = vary(sweep.experiment, sweep.variants[name])
+    pairs = {path: (setting(final, path), setting(candidate, path)) for path in OF_THE_FINAL_RUN}
+    return [
+        f"`{path}` {_value(own)} instead of {_value(tried)}" for path, (own, tried) in pairs.items() if own != tried
+    ]
 
 
 def chosen_config(name: str, final: ExperimentConfig) -> ExperimentConfig:
     """The candidate's experiment with what is the final run's own."""
     sweep = load_sweep(SWEEP_FILE)
-    values = final.model_dump()
-    own = {}
-    for path in OF_THE_FINAL_RUN:
-        section, _, setting = path.rpartition(".")
-        own[path] = (values[section] if section else values)[setting]
-    return vary(sweep.experiment, {**sweep.variants[name], **own})
+    own = {path: setting(final, path) for path in OF_THE_FINAL_RUN}
+    seeds = {name: getattr(final, name) for name in SEEDS}
+    return vary(sweep.experiment, {**sweep.variants[name], **own, **seeds, "run_name": final.run_name})
+
+
+def deciding(trial: TrialResult, other: TrialResult) -> str | None:
+    """The first figure in which two candidates differ beyond chance; None where they do in none."""
+    return next((what for what in DECIDING if difference(trial, other, what) != WAYS[-1]), None)
 
 
 def _beats(trial: TrialResult, other: TrialResult) -> bool:
-    """Whether it is higher in the first figure in which they differ beyond chance."""
-    differing = (difference(trial, other, what) for what in DECIDING)
-    return next((way for way in differing if way != WAYS[-1]), WAYS[-1]) == "higher"
+    """Whether it is higher in the figure that decides between them."""
+    what = deciding(trial, other)
+    return what is not None and difference(trial, other, what) == "higher"
+
+
+def _value(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _cell(trial: TrialResult, other: TrialResult, what: str) -> str:

@@ -128,12 +128,15 @@ def test_models_that_were_asked_about_test_words_more_than_once_are_named(record
         ("validation", revisions),
         ("test", {**revisions, "finetuned": "an earlier adapter"}),
         ("test", revisions),
+        ("test", {"finetuned": revisions["finetuned"]}),
+        ("test", {"finetuned": revisions["ceiling"]}),  # by `letterwise evaluate --adapter`
     ):
         add_to_evaluation_log(record, EvaluationLogEntry(split=split, models=models, **first))
     copy(record)
     assert generated_final.asked() == (
-        "By the logs of their evaluations, 1 of 5 trained models were asked about test words once (control of seed 0: "
-        "2 times; format only of seed 0: 2 times; random label of seed 0: 2 times; ceiling of seed 0: 2 times)."
+        "By the logs of finished evaluations in the run's folders, 0 of 5 trained models were asked about test words "
+        "once (control of seed 0: 2 times; format only of seed 0: 2 times; random label of seed 0: 2 times; ceiling of "
+        "seed 0: 3 times; tuned of seed 0: 2 times)."
     )
 
 
@@ -156,7 +159,7 @@ def test_positions_are_shown_by_the_place_asked_for(record: Path) -> None:
     short = generated_places.in_short()
     assert "Over 1 seed the tuned model spells 40.0%" in short
     assert "(the first letter 90.0% [76.9, 96.0], an inner letter 5.0%" in short
-    assert "65.0% [55.3, 73.6] and 65.0% [55.3, 73.6] when they are the questions themselves" in short
+    assert "ceiling (the very questions, about training words; 2,000 tokens) 65.0% [55.3, 73.6] and 65.0%" in short
 
 
 def test_a_share_of_a_ceiling_without_a_gain_is_no_number_and_its_mean_is_none(record: Path) -> None:

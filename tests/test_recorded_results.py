@@ -102,13 +102,17 @@ def test_a_finished_run_is_copied_and_shown(
     headline = generated.headline()
     assert headline_markdown(copied) in headline
     assert "rose from 10.0% [5.0, 15.0] to 40.0% [35.0, 45.0]" in headline
-    assert "The whole run, 2 trainings with their evaluations, took 6 minutes." in headline
+    assert "All steps of the run, 2 trainings and their evaluations, add up to 6 minutes." in headline
     assert "![" in headline
     assert "(results/quick/model_bars.png)" in headline
     assert "(results/quick/answer_modes.png)" in generated.answer_modes()
     assert "commit 0123456789ab." in headline
     assert "tuned adapter 2.0 minutes (4 steps, 2,000 tokens)" in generated.quick_run_time()
     assert "5,000 training words, 9,000 tokens, gave 10,000 texts" in generated.audit_summary()
+    audit = read_results(copied / "data_audit.json", DataAudit)
+    audit.n["extra_training_words"] = 700
+    write_results(copied / "data_audit.json", audit)
+    assert "9,000 tokens, and 700 further words of several tokens gave 10,000" in generated.audit_summary()
     assert "| 4 | 2,000 | 10.0% |" in generated.training_progress()
     assert "| `correlation` | letter_count | There are too few checkpoints. | – |" in generated.transfer_table()
     assert "| `control_adjusted_gain` | spelling | 0.300 [0.280, 0.320] | 100 |" in generated.transfer_table()
@@ -131,10 +135,10 @@ def test_the_time_of_a_run_is_that_of_all_its_seeds_and_of_none_if_one_does_not_
     for afterwards in update_results.AFTERWARDS:
         write_json(two_seeds / ".steps" / f"{afterwards}.json", {"inputs": "any", "outputs": {}, "seconds": 600.0})
     update_results.copy_results(two_seeds, tmp_path / "results")
-    assert "The whole run, 4 trainings with their evaluations, took 12 minutes." in generated.headline()
+    assert "All steps of the run, 4 trainings and their evaluations, add up to 12 minutes." in generated.headline()
     write_json(two_seeds.with_name("quick-seed-1") / ".steps" / "words.json", {"inputs": "any", "outputs": {}})
     update_results.copy_results(two_seeds, tmp_path / "results")
-    assert "The whole run" not in generated.headline()
+    assert "All steps" not in generated.headline()
 
 
 def test_another_family_is_shown_as_a_page_in_docs_links_to_it(

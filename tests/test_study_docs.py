@@ -163,6 +163,29 @@ def test_the_final_run_trains_the_recipe_that_the_study_chose() -> None:
     chosen = generated_recipe.chosen({trial.name: trial for trial in recorded.trials if trial.state == "complete"})
     final = load_config(generated_recipe.FINAL_CONFIG)
     assert generated_recipe.chosen_config(chosen, final) == final
-    tried = load_sweep(generated_recipe.SWEEP_FILE).experiment
-    assert final.training.max_steps > tried.training.max_steps
-    assert final.evaluation.split == "test"
+    assert generated_recipe.own_settings(chosen, final) == [
+        "`data.train_examples` 50,000 instead of 30,000",
+        "`training.max_steps` 1,000 instead of 500",
+        "`training.evaluate_every` 200 instead of 500",
+        "`training.evaluation_words` 100 instead of 1,000",
+        "`training.checkpoint_every` 50 instead of 250",
+        "`evaluation.split` test instead of validation",
+    ]
+
+
+def test_where_each_candidate_is_beaten_none_is_chosen() -> None:
+    found = candidates()
+    for name, positions, counts, spelling in (
+        ("base", 0.30, 0.31, 0.60),
+        ("mostly_words", 0.33, 0.28, 0.40),
+        ("mostly_words_eight", 0.36, 0.20, 0.50),
+    ):
+        metrics = found[name].seeds[0].metrics
+        metrics |= {
+            "letter_position_accuracy": positions,
+            "letter_count_accuracy": counts,
+            "spelling_accuracy": spelling,
+        }
+    for name in generated_recipe.CANDIDATES[3:]:
+        found[name].seeds[0].metrics["letter_position_accuracy"] = 0.1
+    assert generated_recipe.chosen(found) is None

@@ -1,4 +1,4 @@
-"""``evaluation_log.jsonl`` of a run folder: each time that models were asked, and so how often about test words.
+"""``evaluation_log.jsonl`` of a run folder: its finished evaluations, and so how often test words were asked about.
 
 Knows the file; knows nothing about how models are asked.
 """
@@ -48,12 +48,18 @@ def read_evaluation_log(run_folder: Path) -> Sequence[EvaluationLogEntry]:
     """The evaluations of a run, first to last; none where there is no log.
 
     Raises:
-        LetterwiseError: a line is broken.
+        LetterwiseError: it cannot be read, or a line is broken.
     """
     path = run_folder / EVALUATION_LOG
     if not path.is_file():
         return []
+    entries = []
     try:
-        return [EvaluationLogEntry.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValidationError as error:
-        raise LetterwiseError(f"{path} is broken. Mend its lines, or move it away: a new log begins then.") from error
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entries.append(EvaluationLogEntry.model_validate_json(line))
+    except (OSError, ValueError) as error:  # also what is no UTF-8 or no entry
+        reason = f"line {len(entries) + 1} of {path} is broken" if isinstance(error, ValidationError) else str(error)
+        raise LetterwiseError(
+            f"The log of evaluations cannot be read: {reason}. Mend it, or keep it elsewhere and begin a new one."
+        ) from error
+    return entries

@@ -79,7 +79,7 @@ def test_a_run_folder_holds_every_file_in_its_declared_form(finished: Path) -> N
     assert evaluation.finetuned_model
     assert evaluation.control_model
     (asked,) = read_evaluation_log(run)
-    assert (asked.split, asked.limit, asked.tasks) == ("test", None, list(TASKS))
+    assert (asked.split, asked.limit, asked.tasks) == ("test", 10, list(TASKS))
     assert asked.models["finetuned"] == evaluation.finetuned_model.revision
     assert asked.models["control"] == evaluation.control_model.revision
     assert read_results(run / "transfer.json", TransferResults).checkpoints
