@@ -157,5 +157,5 @@ def verdicts() -> str:
         f"{markdown_table(header, rows)}\n\nIn the sweeps 'higher' and 'lower' are beyond chance ({TEST_IN_WORDS}), "
         "and 'no different' is what is not: on a thousand items it hides differences of four points, and how far apart "
         "two trainings of one variant are, no sweep shows. Gains of the final run are in percentage points with 95% "
-        "paired bootstrap intervals, a seed each; they came out so where every seed's is above zero."
+        "paired bootstrap intervals, one for each seed that has both models; they came out so where all are above zero."
     )
