@@ -102,7 +102,7 @@ def _question_blocks(found: QuestionErrors) -> list[Block]:
             f" Left to write, what it most often writes that is no answer is `{_plain(found.written)}` "
             f"({found.written_n:,} times)."
         )
-    kinds = sorted(set().union(*found.kinds.values()), key=lambda kind: -found.kinds["finetuned"].get(kind, 0))
+    kinds = sorted(set().union(*found.kinds.values()), key=lambda kind: (-found.kinds["finetuned"].get(kind, 0), kind))
     rows = [
         [kind, *(share_text(found.kinds[role].get(kind, 0) / found.n) for role in ROLES if role in found.kinds)]
         for kind in kinds
