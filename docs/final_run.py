@@ -6,7 +6,7 @@ Knows the files in docs/results/; of a run that is not there, or was not yet tra
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -51,7 +51,7 @@ class RecordedSeed:
     transfer: TransferResults
     environment: Environment
     log: list[TrainingLogEntry]
-    asked: Sequence[EvaluationLogEntry]
+    asked: list[EvaluationLogEntry]
     """The log of finished evaluations of this seed."""
 
 

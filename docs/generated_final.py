@@ -85,9 +85,9 @@ def asked(run: FinalRun) -> str:
         for role, name in NAMES.items()
         if role != "base" and (model := recorded.results.model(role))
     }
-    more = [f"{name} of seed {seed}: {n} times" for (seed, name), n in times.items() if n != 1]
-    once = f"{len(times) - len(more)} of {len(times)} trained models were asked about {split} words once"
-    return f"By the logs of finished evaluations in the run's folders, {once}{_named(more)}."
+    otherwise = [f"{name} of seed {seed}: {n} times" for (seed, name), n in times.items() if n != 1]
+    once = f"{len(times) - len(otherwise)} of {len(times)} trained models were asked about {split} words once"
+    return f"By the logs of finished evaluations in the run's folders, {once}{_named(otherwise)}."
 
 
 @of_final_run

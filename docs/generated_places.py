@@ -10,7 +10,7 @@ from final_run import FinalRun, of_final_run
 from generated_study import NOT_RECORDED
 
 from letterwise.reporting.other_controls import NAMES, TRAINED_ON
-from letterwise.reporting.over_seeds import SEED_NOTE, OverSeeds, accuracy
+from letterwise.reporting.over_seeds import INTERVAL_NOTE, OverSeeds, accuracy
 from letterwise.reporting.summary import NOTHING, share_text
 from letterwise.reporting.templating import markdown_table
 from letterwise.results import ModelRole, TrainedRole
@@ -29,7 +29,7 @@ def in_short(run: FinalRun) -> str:
         f"The table is of the run's own seed. Over {seeds} the tuned model spells {_share(run, SPELLING, 'finetuned')} "
         f"of the held-out words and answers, in mode `direct`, {_share(run, POSITIONS, 'finetuned')} of the positions "
         f"({places}) and {_share(run, COUNTS, 'finetuned')} of the counts. Further adapters, each trained with the "
-        f"run's own seed, positions and counts: {others}. {SEED_NOTE.split('. ')[1]}."
+        f"run's own seed, positions and counts: {others}. {INTERVAL_NOTE}"
     )
 
 

@@ -87,9 +87,8 @@ def own_settings(name: str, final: ExperimentConfig) -> list[str]:
 def chosen_config(name: str, final: ExperimentConfig) -> ExperimentConfig:
     """The candidate's experiment with what is the final run's own."""
     sweep = load_sweep(SWEEP_FILE)
-    own = {path: setting(final, path) for path in OF_THE_FINAL_RUN}
-    seeds = {name: getattr(final, name) for name in SEEDS}
-    return vary(sweep.experiment, {**sweep.variants[name], **own, **seeds, "run_name": final.run_name})
+    own = {path: setting(final, path) for path in ("run_name", *SEEDS, *OF_THE_FINAL_RUN)}
+    return vary(sweep.experiment, {**sweep.variants[name], **own})
 
 
 def deciding(trial: TrialResult, other: TrialResult) -> str | None:

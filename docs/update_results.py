@@ -1,6 +1,7 @@
 """Copy the small results of a finished run to docs/results/, from which `make docs` generates tables and figures.
 
-    python docs/update_results.py results/quick
+    python docs/update_results.py results/standard
+    python docs/update_results.py --small results/quick
 
 Beside the run's own results come its analyses, as far as they are there: items, retention, probes and the findings of
 its report; its log of evaluations and how long its steps took, where it has them; and of each of its further seeds what
@@ -10,6 +11,7 @@ else is changed:
 - JSON is written without indentation, figures with 64 colours.
 - A training log of more than 100 KB keeps its evaluated entries, which include the last one.
 - Of probes the accuracies by letter are left out, of the report everything but error analysis and conclusion.
+- With --small, figures and analyses are left out: of a run of which the documents show tables only.
 - Of further seeds there are evaluation, transfer analysis, environment, both logs and seconds, and of their evaluation
   the breakdowns and confusion tables are left out.
 
@@ -58,8 +60,8 @@ FILES = (
     "spelling/figures/learning_curves.png",
 )
 SECONDS_FILE = "seconds.json"
-AFTERWARDS = ("probe", "retention", "report")
-"""Steps that commands of their own do, or do again, once a run was evaluated."""
+AFTERWARDS = ("probe", "retention")
+"""Steps that `letterwise run` does not do."""
 REPORT, FINDINGS_FILE = "final_report.json", "findings.json"
 SEED_FILES = (EVALUATION, TRANSFER, ENVIRONMENT, LOG)
 MOST_LOG_BYTES = 100_000
@@ -165,8 +167,13 @@ def further_seeds(run_folder: Path) -> dict[int, Path]:
     return found
 
 
-def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
+def copy_results(run_folder: Path, results: Path = RESULTS, *, small: bool = False) -> Path:
     """Copy what the documents need to `results`/<name of the run>, all of it or nothing; return that folder.
+
+    Args:
+        run_folder: of a finished run.
+        results: where recorded runs are kept.
+        small: whether figures and analyses are left out.
 
     Raises:
         LetterwiseError: the run, its analyses or a further seed are not finished or not of one evaluation, or the files
@@ -174,7 +181,7 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
     """
     run_folder = run_folder.resolve()
     check_finished(run_folder)
-    analyses, seeds = read_analyses(run_folder), further_seeds(run_folder)
+    analyses, seeds = {} if small else read_analyses(run_folder), further_seeds(run_folder)
     pooled = {point["seed"] for point in read_results(run_folder / TRANSFER, TransferResults).checkpoints}
     if not seeds.keys() <= pooled:  # it was made before they were there
         raise LetterwiseError(
@@ -184,7 +191,8 @@ def copy_results(run_folder: Path, results: Path = RESULTS) -> Path:
     with atomic_path(target) as temporary:
         temporary.mkdir()
         for name in FILES:
-            _copy(run_folder / name, temporary / Path(name).name)
+            if not (small and name.endswith(".png")):
+                _copy(run_folder / name, temporary / Path(name).name)
         _record_what_was_done(run_folder, temporary)
         for name, found in analyses.items():
             write_compact(temporary / name, found)
@@ -244,8 +252,10 @@ def main() -> None:
     """Run from the command line; a mistake is one sentence and exit code 2."""
     parser = argparse.ArgumentParser(description="Copy a finished run's small results to docs/results/.")
     parser.add_argument("run_folder", type=Path, help="such as results/quick")
+    parser.add_argument("--small", action="store_true", help="leave figures and analyses out")
+    asked = parser.parse_args()
     try:
-        print(f"Written to {copy_results(parser.parse_args().run_folder)}; now run `make docs`.")
+        print(f"Written to {copy_results(asked.run_folder, small=asked.small)}; now run `make docs`.")
     except LetterwiseError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -424,7 +424,7 @@ def test_a_broken_log_of_evaluations_is_refused_before_anything_is_asked(
     before = log.read_bytes() if log.is_file() else b""
     log.write_bytes(before + b"{\n")
     monkeypatch.setattr("letterwise.evaluation_steps._ask", lambda *arguments: pytest.fail("asked"))
-    assert f"{EVALUATION_LOG} is broken. Mend it" in refused(
+    assert f"{EVALUATION_LOG} is not an evaluation log entry" in refused(
         "evaluate", "--config", experiment, "--split", "validation"
     )
     log.write_bytes(before)

@@ -234,6 +234,18 @@ def test_the_analyses_of_a_run_are_recorded_with_it(tmp_path: Path) -> None:
     assert findings["error_analysis"]["spelling"]["n"] == 6
 
 
+def test_figures_and_analyses_are_left_out_of_what_is_to_be_small(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "quick"
+    folder.mkdir(parents=True)
+    with_predictions.complete(folder)
+    write_run(folder)
+    add_analyses(folder)
+    write_report(folder)
+    copied = update_results.copy_results(folder, tmp_path / "results", small=True)
+    named = {name for name in update_results.FILES if not name.endswith(".png")}
+    assert {path.name for path in copied.iterdir()} == {*named, update_results.SECONDS_FILE}
+
+
 @pytest.mark.parametrize("analysis", ["retention", "probe", "report"])
 def test_an_analysis_of_earlier_adapters_is_refused(tmp_path: Path, analysis: str) -> None:
     folder = tmp_path / "runs" / "quick"

@@ -5,14 +5,12 @@ Knows the file; knows nothing about how models are asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from letterwise.errors import LetterwiseError
-from letterwise.files import write_text
+from letterwise.files import read_json_lines, write_text
 from letterwise.results import ModelRole, ResultsModel, Task
 
 EVALUATION_LOG = "evaluation_log.jsonl"
@@ -44,22 +42,11 @@ def add_to_evaluation_log(run_folder: Path, entry: EvaluationLogEntry) -> None:
     write_text(run_folder / EVALUATION_LOG, "".join(f"{each.model_dump_json()}\n" for each in entries))
 
 
-def read_evaluation_log(run_folder: Path) -> Sequence[EvaluationLogEntry]:
+def read_evaluation_log(run_folder: Path) -> list[EvaluationLogEntry]:
     """The evaluations of a run, first to last; none where there is no log.
 
     Raises:
-        LetterwiseError: it cannot be read, or a line is broken.
+        LetterwiseError: it cannot be read, or a line is not an entry.
     """
     path = run_folder / EVALUATION_LOG
-    if not path.is_file():
-        return []
-    entries = []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            entries.append(EvaluationLogEntry.model_validate_json(line))
-    except (OSError, ValueError) as error:  # also what is no UTF-8 or no entry
-        reason = f"line {len(entries) + 1} of {path} is broken" if isinstance(error, ValidationError) else str(error)
-        raise LetterwiseError(
-            f"The log of evaluations cannot be read: {reason}. Mend it, or keep it elsewhere and begin a new one."
-        ) from error
-    return entries
+    return read_json_lines(path, EvaluationLogEntry, "an evaluation log entry") if path.is_file() else []

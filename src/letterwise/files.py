@@ -15,13 +15,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from platformdirs import user_cache_path
+from pydantic import BaseModel, ValidationError
 
 from letterwise.errors import LetterwiseError
 
 CACHE_VARIABLE = "LETTERWISE_CACHE"
+Entry = TypeVar("Entry", bound=BaseModel)
 
 _FULL_BYTES = 64 * 1024
 """A disk with less free space than this, after a write has failed, is full."""
@@ -129,6 +131,34 @@ def read_json(path: Path) -> Any:
         raise LetterwiseError(f"{path} does not exist; run the step that writes it first.") from None
     except (OSError, ValueError) as error:
         raise LetterwiseError(f"{path} cannot be read as JSON ({error}).") from error
+
+
+def read_json_lines(path: Path, kind: type[Entry], name: str) -> list[Entry]:
+    """Read a log of one JSON object a line, without the torn last one that a killed process may leave.
+
+    Args:
+        path: of the log.
+        kind: of its entries.
+        name: of an entry in an error, such as 'a training log entry'.
+
+    Raises:
+        LetterwiseError: the file is missing or no text, or a line is not an entry.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LetterwiseError(f"{path} does not exist; run the step that writes it first.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LetterwiseError(f"{path} cannot be read: {error}.") from error
+    entries = []
+    complete, _, _ = text.rpartition("\n")
+    for number, line in enumerate(complete.splitlines(), start=1):
+        try:
+            entries.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise LetterwiseError(f"Line {number} of {path} is not {name}: {problem}.") from error
+    return entries
 
 
 def sha256_file(path: Path) -> str:

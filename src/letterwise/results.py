@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from letterwise.errors import LetterwiseError
-from letterwise.files import read_json, write_json
+from letterwise.files import read_json, read_json_lines, write_json
 
 SCHEMA_VERSION = "1.0"
 
@@ -331,16 +331,4 @@ def read_training_log(path: Path) -> list[TrainingLogEntry]:
     Raises:
         LetterwiseError: the file is missing, or a line is not a log entry.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise LetterwiseError(f"{path} does not exist; run the step that writes it first.") from None
-    entries = []
-    complete, _, _ = text.rpartition("\n")
-    for number, line in enumerate(complete.splitlines(), start=1):
-        try:
-            entries.append(TrainingLogEntry.model_validate_json(line))
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise LetterwiseError(f"Line {number} of {path} is not a training log entry: {problem}.") from error
-    return entries
+    return read_json_lines(path, TrainingLogEntry, "a training log entry")

@@ -18,6 +18,8 @@ from letterwise.errors import LetterwiseError
 from letterwise.files import write_json
 from letterwise.reporting.report import REPORT_FILES, write_report
 from letterwise.reporting.report_advice import limitations
+from letterwise.reporting.report_document import Table
+from letterwise.reporting.report_error_section import errors_section
 from letterwise.reporting.report_errors import analyse_errors
 from letterwise.reporting.report_model import FinalReport
 from letterwise.reporting.report_record import RECORD_FILES, read_record
@@ -314,6 +316,17 @@ def test_a_habit_is_not_taken_for_knowledge(folder: Path) -> None:
     told = limitations(record, errors)
     assert any("names the word's first one in 66.7% of the 3 questions about letter positions (0.0%" in t for t in told)
     assert any("to 3 of 3 questions about letter positions: mostly a habit" in text for text in told)
+
+
+def test_kinds_of_errors_that_are_as_frequent_stand_in_alphabetical_order(folder: Path) -> None:
+    record = read_record(folder)
+    errors = analyse_errors(record.predictions["spelling"], record.predictions["position_count"])
+    kinds = [f"kind {letter}" for letter in "fabdec"]
+    errors.questions[1].kinds = {"base": dict.fromkeys(kinds, 1), "finetuned": {**dict.fromkeys(kinds, 1), "right": 2}}
+
+    tables = [block for block in errors_section(errors, None).blocks if isinstance(block, Table)]
+
+    assert ["right", *sorted(kinds)] in [[row[0] for row in table.rows] for table in tables]
 
 
 def test_limits_say_how_many_trainings_the_checkpoints_are_of(folder: Path) -> None:

@@ -40,9 +40,12 @@ FIGURES: tuple[tuple[str, AnswerMode | None], ...] = (
     *((metric, mode) for mode in ANSWER_MODES for metric in QUESTION_METRICS),
 )
 """The accuracies that a run is about, in each answer mode."""
+INTERVAL_NOTE = (
+    "The interval of a mean is Wilson's 95% with one seed's n: it speaks of words and questions, and the spread of the "
+    "seeds of trainings."
+)
 SEED_NOTE = (
-    "Every seed trains anew, on the same words and data, and is asked the same. The interval of a mean is Wilson's 95% "
-    "with one seed's n: it speaks of words and questions, and the spread of the seeds of trainings. Gains over the "
+    f"Every seed trains anew, on the same words and data, and is asked the same. {INTERVAL_NOTE} Gains over the "
     "control are in percentage points; each seed's has a paired bootstrap interval, their mean has none."
 )
 
