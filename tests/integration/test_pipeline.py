@@ -467,6 +467,8 @@ def test_every_shipped_configuration_runs(
         "checkpoints_folder": str(tmp_path / "checkpoints"),
     }
     settings["words"] |= {"validation_words": 30, "test_words": 30, "min_zipf": 4.5}
+    if "extra_training_words" in settings["words"]:
+        settings["words"]["extra_training_words"] = 200
     settings["data"] |= {"train_examples": 400, "count_questions": 12, "position_questions": 12}
     settings["training"] |= {"max_steps": 6, "batch_size": 2, "evaluate_every": 1, "evaluation_words": 2}
     settings["training"] |= {"checkpoint_every": 3, "compile": False}
