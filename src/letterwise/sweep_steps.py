@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -187,6 +188,8 @@ def run_sweep(config: SweepConfig, terminal: Terminal) -> SweepResults:
 def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Terminal) -> SweepResults:
     """Let several processes work on the study, each as `run_sweep` does, and write what it came to.
 
+    Ctrl-C or SIGTERM stops them all.
+
     Raises:
         LetterwiseError: a worker ended early; the study can be gone on with.
     """
@@ -195,20 +198,21 @@ def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Termina
     logs = [folder / f"worker-{number}.log" for number in range(1, workers + 1)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        for number, log in enumerate(logs):
-            with explained_write_errors(log), log.open("wb") as stream:
-                command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path)]
-                environment = worker_environment(number, workers)
-                # In sessions of their own, so that Ctrl-C reaches them once: from here.
-                process = subprocess.Popen(
-                    command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-                )
-                processes.append(process)
-        with _progress(config, study.results(), terminal) as (show, note):
-            while any(process.poll() is None for process in processes):
-                show(study.results())
-                note(f"{sum(process.poll() is None for process in processes)} workers")
-                time.sleep(1)
+        with _sigterm_interrupts():
+            for number, log in enumerate(logs):
+                with explained_write_errors(log), log.open("wb") as stream:
+                    command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path)]
+                    environment = worker_environment(number, workers)
+                    # In sessions of their own, so that Ctrl-C reaches them once: from here.
+                    process = subprocess.Popen(
+                        command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                    )
+                    processes.append(process)
+            with _progress(config, study.results(), terminal) as (show, note):
+                while any(process.poll() is None for process in processes):
+                    show(study.results())
+                    note(f"{sum(process.poll() is None for process in processes)} workers")
+                    time.sleep(1)
     except BaseException:
         _stop(processes)
         raise
@@ -216,6 +220,23 @@ def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Termina
     if ended := [(log, process.returncode) for log, process in zip(logs, processes, strict=True) if process.returncode]:
         raise LetterwiseError(_why(*ended[0]))
     return results
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers stop a job, for Ctrl-C while the block runs: workers must not outlive it."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def worker_environment(number: int, workers: int) -> dict[str, str]:

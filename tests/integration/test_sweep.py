@@ -214,12 +214,15 @@ def test_a_worker_that_is_killed_loses_nothing(write_sweep: WriteSweep) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_workers_and_puts_their_trials_back(write_sweep: WriteSweep) -> None:
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_scheduler_stops_all_workers_and_puts_their_trials_back(
+    write_sweep: WriteSweep, told: signal.Signals
+) -> None:
     path = write_sweep(trials=50, pruner={"kind": "none"})
     workers = start(path, "--workers", "2")
     wait_for_training(path, workers)
 
-    workers.send_signal(signal.SIGINT)
+    workers.send_signal(told)
 
     printed = workers.communicate(timeout=100)[0]
     assert workers.returncode == 130
