@@ -263,7 +263,8 @@ def main() -> None:
     parser.add_argument("--figure", action="append", default=[], choices=FIGURES, help="record it with --small too")
     asked = parser.parse_args()
     try:
-        print(f"Written to {copy_results(asked.run_folder, small=asked.small, figures=asked.figure)}; now run `make docs`.")
+        copied = copy_results(asked.run_folder, small=asked.small, figures=asked.figure)
+        print(f"Written to {copied}; now run `make docs`.")
     except LetterwiseError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
