@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -30,8 +31,8 @@ from letterwise.results import (
 )
 
 update_results, final_run, final_run_figure = map(import_module, ("update_results", "final_run", "final_run_figure"))
-generated_final, generated_analyses, generated_places = map(
-    import_module, ("generated_final", "generated_analyses", "generated_places")
+generated, generated_final, generated_analyses, generated_places = map(
+    import_module, ("generated", "generated_final", "generated_analyses", "generated_places")
 )
 OF_THE_RUN = ("headline", "asked", "failures", "limits", "cost")
 OF_ITS_ANALYSES = ("mechanism", "forgetting", "items", "errors")
@@ -140,7 +141,7 @@ def test_models_that_were_asked_about_test_words_more_than_once_are_named(record
     )
 
 
-def test_positions_are_shown_by_the_place_asked_for(record: Path) -> None:
+def test_positions_are_shown_by_the_place_asked_for(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(record, ExperimentConfig(run_name="standard"), every_control=True)
     copy(record)
     assert generated_places.by_place() == final_run.NOT_RECORDED
@@ -156,6 +157,11 @@ def test_positions_are_shown_by_the_place_asked_for(record: Path) -> None:
     assert "| asked for | base | control | format only | random label | ceiling | tuned | n |" in shown
     assert "| the first letter | 90.0% [76.9, 96.0] | – | – | – | – | 90.0% [76.9, 96.0] | 40 |" in shown
     assert "is right on 50.0% of these questions" in shown
+    monkeypatch.setattr(generated, "RESULTS", final_run.FOLDER.parent)
+    assert generated_places.by_place_of_second_family() == final_run.NOT_RECORDED
+    shutil.copytree(final_run.FOLDER, final_run.FOLDER.with_name(generated.SECOND_FAMILY))
+    of_another = generated_places.by_place_of_second_family()
+    assert of_another.replace("one seed", "means over the seeds that have the model") == shown
     short = generated_places.in_short()
     assert "Over 1 seed the tuned model spells 40.0%" in short
     assert "(the first letter 90.0% [76.9, 96.0], an inner letter 5.0%" in short
