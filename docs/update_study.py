@@ -2,8 +2,8 @@
 
     python docs/update_study.py results/study-exercises
 
-A sweep need not be finished: then its journal is recorded as well, and with that put back where `letterwise sweep`
-keeps it, the same command goes on with the trials that are left.
+A sweep need not be finished: then its journal is recorded as well, compressed, and with that put back where
+`letterwise sweep` keeps it, the same command goes on with the trials that are left.
 
     python docs/update_study.py --continue results/study-amount
 
@@ -13,7 +13,7 @@ Knows the layout of a sweep's folder; knows nothing about what the documents mak
 from __future__ import annotations
 
 import argparse
-import shutil
+import gzip
 import sys
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from letterwise.sweep_results import SWEEP_FILE, SweepResults
 RESULTS = Path(__file__).parent / "results" / "study"
 JOURNAL = "study.journal"
 JOURNAL_FOLDER = "study"
+RECORDED_JOURNAL = "study.journal.gz"
 
 
 def copy_study(sweep_folder: Path, results: Path = RESULTS) -> Path:
@@ -46,7 +47,8 @@ def copy_study(sweep_folder: Path, results: Path = RESULTS) -> Path:
         temporary.mkdir()
         write_compact(temporary / SWEEP_FILE, read_json(sweep_folder / SWEEP_FILE))
         if found.finished < len(found.trials):
-            shutil.copyfile(journal, temporary / JOURNAL)
+            # Without the time of day: the same journal gives the same file.
+            (temporary / RECORDED_JOURNAL).write_bytes(gzip.compress(journal.read_bytes(), mtime=0))
     return target
 
 
@@ -56,7 +58,7 @@ def put_back(sweep_folder: Path, results: Path = RESULTS) -> Path:
     Raises:
         LetterwiseError: nothing is recorded, or the sweep has a journal of its own.
     """
-    recorded = results / sweep_folder.resolve().name / JOURNAL
+    recorded = results / sweep_folder.resolve().name / RECORDED_JOURNAL
     journal = sweep_folder / JOURNAL_FOLDER / JOURNAL
     if not recorded.is_file():
         raise LetterwiseError(f"Nothing is recorded to go on with {sweep_folder.name}; there is no {recorded}.")
@@ -64,7 +66,7 @@ def put_back(sweep_folder: Path, results: Path = RESULTS) -> Path:
         raise LetterwiseError(f"{journal} is there already: `letterwise sweep` goes on with it.")
     journal.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(journal) as temporary:
-        shutil.copyfile(recorded, temporary)
+        temporary.write_bytes(gzip.decompress(recorded.read_bytes()))
     return journal
 
 

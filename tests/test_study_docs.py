@@ -74,7 +74,7 @@ def test_what_is_recorded_is_shown_with_intervals_and_what_is_not_is_said(
     assert generated_study.results().count("*Not recorded yet.*") == len(generated_study.ORDER)
     assert generated_study.cost() == "*Not recorded yet.*"
     copied = update_study.copy_study(sweep_folder, tmp_path / "recorded")
-    assert sorted(path.name for path in copied.iterdir()) == ["study.journal", "sweep.json"]
+    assert sorted(path.name for path in copied.iterdir()) == ["study.journal.gz", "sweep.json"]
     shown = generated_study.results()
     assert shown.count("*Not recorded yet.*") == len(generated_study.ORDER) - 1
     assert "| *untrained* | 1.0% [0.5, 1.8] | 15.0% [12.9, 17.3] | – | – | – | 30.0% [27.2, 32.9] | 0 |" in shown
@@ -110,7 +110,7 @@ def test_a_recorded_sweep_is_gone_on_with(sweep_folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "recorded", sorted(update_study.RESULTS.glob("*/study.journal")), ids=lambda path: path.parent.name
+    "recorded", sorted(update_study.RESULTS.glob("*/study.journal.gz")), ids=lambda path: path.parent.name
 )
 def test_an_unfinished_sweep_that_is_recorded_is_gone_on_with_by_its_shipped_file(
     recorded: Path, tmp_path: Path
