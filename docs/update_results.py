@@ -1,8 +1,7 @@
 """Copy the small results of a finished run to docs/results/, from which `make docs` generates tables and figures.
 
     python docs/update_results.py results/standard
-    python docs/update_results.py --small results/quick
-    python docs/update_results.py --small --figure model_bars.png results/gemma
+    python docs/update_results.py --small results/gemma
 
 Beside the run's own results come its analyses, as far as they are there: items, retention, probes and the findings of
 its report; its log of evaluations and how long its steps took, where it has them; and of each of its further seeds what
@@ -12,8 +11,8 @@ else is changed:
 - JSON is written without indentation, figures with 64 colours.
 - A training log of more than 100 KB keeps its evaluated entries, which include the last one.
 - Of probes the accuracies by letter are left out, of the report everything but error analysis and conclusion.
-- With --small, analyses are left out, and all figures but those named with --figure: of a run of which the documents
-  show no others.
+- With --small, analyses are left out, and all figures but the one that stands below a run's table: of a run of which
+  the documents show no more.
 - Of further seeds there are evaluation, transfer analysis, environment, both logs and seconds, and of their evaluation
   the breakdowns and confusion tables are left out.
 
@@ -26,7 +25,6 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +55,9 @@ RESULTS = Path(__file__).parent / "results"
 STEPS = ("words", "data", "train-finetuned", "train-control", "evaluate", "transfer")
 LOG = "training_log.jsonl"
 EVALUATION, TRANSFER, ENVIRONMENT = "evaluation_results.json", "transfer.json", "environment.json"
-FILES = (
-    *("config.yaml", ENVIRONMENT, "data_audit.json", LOG, EVALUATION, TRANSFER),
-    *("position_count/figures/model_bars.png", "position_count/figures/answer_modes.png"),
-    "spelling/figures/learning_curves.png",
-)
-FIGURES = tuple(Path(name).name for name in FILES if name.endswith(".png"))
+TABLE_FIGURE = "position_count/figures/model_bars.png"
+OTHER_FIGURES = ("position_count/figures/answer_modes.png", "spelling/figures/learning_curves.png")
+FILES = ("config.yaml", ENVIRONMENT, "data_audit.json", LOG, EVALUATION, TRANSFER, TABLE_FIGURE, *OTHER_FIGURES)
 SECONDS_FILE = "seconds.json"
 AFTERWARDS = ("probe", "retention")
 """Steps that `letterwise run` does not do."""
@@ -171,16 +166,13 @@ def further_seeds(run_folder: Path) -> dict[int, Path]:
     return found
 
 
-def copy_results(
-    run_folder: Path, results: Path = RESULTS, *, small: bool = False, figures: Collection[str] = ()
-) -> Path:
+def copy_results(run_folder: Path, results: Path = RESULTS, *, small: bool = False) -> Path:
     """Copy what the documents need to `results`/<name of the run>, all of it or nothing; return that folder.
 
     Args:
         run_folder: of a finished run.
         results: where recorded runs are kept.
-        small: whether analyses are left out, and all figures but `figures`.
-        figures: names of files, such as 'model_bars.png'.
+        small: whether analyses are left out, and all figures but `TABLE_FIGURE`.
 
     Raises:
         LetterwiseError: the run, its analyses or a further seed are not finished or not of one evaluation, or the files
@@ -198,7 +190,7 @@ def copy_results(
     with atomic_path(target) as temporary:
         temporary.mkdir()
         for name in FILES:
-            if not (small and name.endswith(".png") and Path(name).name not in figures):
+            if not small or name not in OTHER_FIGURES:
                 _copy(run_folder / name, temporary / Path(name).name)
         _record_what_was_done(run_folder, temporary)
         for name, found in analyses.items():
@@ -259,11 +251,10 @@ def main() -> None:
     """Run from the command line; a mistake is one sentence and exit code 2."""
     parser = argparse.ArgumentParser(description="Copy a finished run's small results to docs/results/.")
     parser.add_argument("run_folder", type=Path, help="such as results/quick")
-    parser.add_argument("--small", action="store_true", help="leave analyses out, and figures not named with --figure")
-    parser.add_argument("--figure", action="append", default=[], choices=FIGURES, help="record it with --small too")
+    parser.add_argument("--small", action="store_true", help="leave analyses out, and figures but the table's")
     asked = parser.parse_args()
     try:
-        copied = copy_results(asked.run_folder, small=asked.small, figures=asked.figure)
+        copied = copy_results(asked.run_folder, small=asked.small)
         print(f"Written to {copied}; now run `make docs`.")
     except LetterwiseError as error:
         print(f"Error: {error}", file=sys.stderr)

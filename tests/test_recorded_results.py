@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -36,12 +37,17 @@ ROOT = Path(__file__).parents[1]
 generated, update_results = map(import_module, ("generated", "update_results"))
 
 
+def names_of(files: Iterable[str]) -> set[str]:
+    return {Path(name).name for name in files}
+
+
 def recorded_runs() -> list[Path]:
     return sorted(path for path in (ROOT / "docs" / "results").glob("*") if path.is_dir() and path.name != "study")
 
 
-SHOWN = {generated.PREFERRED_RUNS[0]: update_results.FIGURES, generated.SECOND_FAMILY: ("model_bars.png",)}
-"""Figures that the documents show of a run."""
+SHOWN_WHOLE = generated.PREFERRED_RUNS[0]
+"""The run of which the documents show every figure."""
+SMALL = [name for name in update_results.FILES if name not in update_results.OTHER_FIGURES]
 KINDS: dict[str, type[ResultsModel]] = {
     "evaluation_results.json": EvaluationResults,
     "transfer.json": TransferResults,
@@ -56,8 +62,7 @@ KINDS: dict[str, type[ResultsModel]] = {
 def test_recorded_runs_can_be_read() -> None:
     for folder in recorded_runs():
         names = {path.name for path in folder.iterdir()}
-        needed = {Path(name).name for name in update_results.FILES} - {*update_results.FIGURES}
-        assert names >= {*needed, *SHOWN.get(folder.name, ())}
+        assert names >= names_of(update_results.FILES if folder.name == SHOWN_WHOLE else SMALL)
         config = load_config(folder / "config.yaml")
         assert config.run_name == folder.name
         assert {name for name in names if name.startswith("seed-")} == {f"seed-{seed}" for seed in config.further_seeds}
@@ -214,17 +219,22 @@ def test_figures_are_recorded_small_and_json_in_one_line(finished_run: Path, tmp
     assert read_json(copied / "transfer.json") == read_json(finished_run / "transfer.json")
 
 
-def test_the_analyses_of_a_run_are_recorded_with_it(tmp_path: Path) -> None:
+@pytest.fixture
+def analysed_run(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "quick"
     folder.mkdir(parents=True)
     with_predictions.complete(folder)
     write_run(folder)
     add_analyses(folder)
     write_report(folder)
-    copied = update_results.copy_results(folder, tmp_path / "results")
+    return folder
+
+
+def test_the_analyses_of_a_run_are_recorded_with_it(analysed_run: Path, tmp_path: Path) -> None:
+    copied = update_results.copy_results(analysed_run, tmp_path / "results")
     for name in (ITEM_ANALYSIS_FILE, RETENTION_FILE):
-        assert read_json(copied / name) == read_json(folder / name)
-    probes, whole = (read_results(each / PROBES_FILE, ProbeResults) for each in (copied, folder))
+        assert read_json(copied / name) == read_json(analysed_run / name)
+    probes, whole = (read_results(each / PROBES_FILE, ProbeResults) for each in (copied, analysed_run))
     assert probes.differences == whole.differences
     assert not any(place.letters for model in probes.models.values() for place in model.places)
     assert (copied / "probes.png").is_file()
@@ -233,33 +243,21 @@ def test_the_analyses_of_a_run_are_recorded_with_it(tmp_path: Path) -> None:
     assert findings["error_analysis"]["spelling"]["n"] == 6
 
 
-def test_figures_and_analyses_are_left_out_of_what_is_to_be_small(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "quick"
-    folder.mkdir(parents=True)
-    with_predictions.complete(folder)
-    write_run(folder)
-    add_analyses(folder)
-    write_report(folder)
-    copied = update_results.copy_results(folder, tmp_path / "results", small=True)
-    named = {name for name in update_results.FILES if not name.endswith(".png")} | {update_results.SECONDS_FILE}
-    assert {path.name for path in copied.iterdir()} == named
-    copied = update_results.copy_results(folder, tmp_path / "results", small=True, figures=["model_bars.png"])
-    assert {path.name for path in copied.iterdir()} == {*named, "model_bars.png"}
+def test_analyses_and_figures_but_the_one_of_the_table_are_left_out_of_what_is_to_be_small(
+    analysed_run: Path, tmp_path: Path
+) -> None:
+    copied = update_results.copy_results(analysed_run, tmp_path / "results", small=True)
+    assert {path.name for path in copied.iterdir()} == {*names_of(SMALL), update_results.SECONDS_FILE}
+    assert (copied / "model_bars.png").is_file()
 
 
 @pytest.mark.parametrize("analysis", ["retention", "probe", "report"])
-def test_an_analysis_of_earlier_adapters_is_refused(tmp_path: Path, analysis: str) -> None:
-    folder = tmp_path / "runs" / "quick"
-    folder.mkdir(parents=True)
-    with_predictions.complete(folder)
-    write_run(folder)
-    add_analyses(folder)
-    write_report(folder)
+def test_an_analysis_of_earlier_adapters_is_refused(analysed_run: Path, tmp_path: Path, analysis: str) -> None:
     name = {"retention": RETENTION_FILE, "probe": PROBES_FILE, "report": update_results.REPORT}[analysis]
-    text = (folder / name).read_text(encoding="utf-8")
-    write_text(folder / name, text.replace("a" * 16, "0" * 16))
+    text = (analysed_run / name).read_text(encoding="utf-8")
+    write_text(analysed_run / name, text.replace("a" * 16, "0" * 16))
     with pytest.raises(LetterwiseError, match=rf"{name} is not of the models .* run `letterwise {analysis}` again"):
-        update_results.copy_results(folder, tmp_path / "results")
+        update_results.copy_results(analysed_run, tmp_path / "results")
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ Wires, decides nothing.
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +42,11 @@ def sweep(
     from letterwise.sweep_steps import run_sweep, run_workers
 
     try:
-        results = run_sweep(settings, terminal) if workers == 1 else run_workers(settings, config, workers, terminal)
+        with _sigterm_interrupts():
+            if workers == 1:
+                results = run_sweep(settings, terminal)
+            else:
+                results = run_workers(settings, config, workers, terminal)
     except KeyboardInterrupt:
         terminal.say("Stopped; the same command goes on where it was.")
         raise
@@ -48,3 +55,16 @@ def sweep(
     if results.best:
         terminal.say(f"Best: letterwise run --config {settings.folder / BEST_CONFIG_FILE}")
     terminal.say(f"Written to {settings.folder}")
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers stop a job, for Ctrl-C while the block runs.
+
+    A worker that it killed would leave its trial to be counted as lost, and who started others would leave them behind.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

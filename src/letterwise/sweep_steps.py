@@ -8,13 +8,11 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -188,8 +186,6 @@ def run_sweep(config: SweepConfig, terminal: Terminal) -> SweepResults:
 def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Terminal) -> SweepResults:
     """Let several processes work on the study, each as `run_sweep` does, and write what it came to.
 
-    Ctrl-C or SIGTERM stops them all.
-
     Raises:
         LetterwiseError: a worker ended early; the study can be gone on with.
     """
@@ -198,21 +194,20 @@ def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Termina
     logs = [folder / f"worker-{number}.log" for number in range(1, workers + 1)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        with _sigterm_interrupts():
-            for number, log in enumerate(logs):
-                with explained_write_errors(log), log.open("wb") as stream:
-                    command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path)]
-                    environment = worker_environment(number, workers)
-                    # In sessions of their own, so that Ctrl-C reaches them once: from here.
-                    process = subprocess.Popen(
-                        command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
-                    )
-                    processes.append(process)
-            with _progress(config, study.results(), terminal) as (show, note):
-                while any(process.poll() is None for process in processes):
-                    show(study.results())
-                    note(f"{sum(process.poll() is None for process in processes)} workers")
-                    time.sleep(1)
+        for number, log in enumerate(logs):
+            with explained_write_errors(log), log.open("wb") as stream:
+                command = [sys.executable, "-m", "letterwise", "sweep", "--config", str(path)]
+                environment = worker_environment(number, workers)
+                # In sessions of their own, so that Ctrl-C reaches them once: from here.
+                process = subprocess.Popen(
+                    command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+                )
+                processes.append(process)
+        with _progress(config, study.results(), terminal) as (show, note):
+            while any(process.poll() is None for process in processes):
+                show(study.results())
+                note(f"{sum(process.poll() is None for process in processes)} workers")
+                time.sleep(1)
     except BaseException:
         _stop(processes)
         raise
@@ -220,23 +215,6 @@ def run_workers(config: SweepConfig, path: Path, workers: int, terminal: Termina
     if ended := [(log, process.returncode) for log, process in zip(logs, processes, strict=True) if process.returncode]:
         raise LetterwiseError(_why(*ended[0]))
     return results
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Take SIGTERM, by which schedulers stop a job, for Ctrl-C while the block runs: workers must not outlive it."""
-    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def worker_environment(number: int, workers: int) -> dict[str, str]:
@@ -250,10 +228,9 @@ def worker_environment(number: int, workers: int) -> dict[str, str]:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let workers put their trials back, as on Ctrl-C."""
+    """Let workers put their trials back; not by SIGINT, which those of a job in the background ignore, as it does."""
     for process in processes:
-        with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
+        process.terminate()
     for process in processes:
         try:
             process.wait(STOP_SECONDS)

@@ -214,12 +214,11 @@ def test_a_worker_that_is_killed_loses_nothing(write_sweep: WriteSweep) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_or_a_scheduler_stops_all_workers_and_puts_their_trials_back(
-    write_sweep: WriteSweep, told: signal.Signals
-) -> None:
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "scheduler"])
+@pytest.mark.parametrize("workers_asked_for", ["1", "2"])
+def test_who_is_stopped_puts_trials_back(write_sweep: WriteSweep, told: signal.Signals, workers_asked_for: str) -> None:
     path = write_sweep(trials=50, pruner={"kind": "none"})
-    workers = start(path, "--workers", "2")
+    workers = start(path, "--workers", workers_asked_for)
     wait_for_training(path, workers)
 
     workers.send_signal(told)
